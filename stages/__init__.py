@@ -1,0 +1,6 @@
+"""The pipeline's stages, in order: fetch, split, train, evaluate, predict."""
+
+from stages.common import determinism
+
+# A package is imported before its modules, so no stage can import torch ahead of the pins.
+determinism.pin_cpu_code_paths()

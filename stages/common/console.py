@@ -1,0 +1,48 @@
+"""How a stage speaks to its user: errors in one line, small tables."""
+
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from types import FrameType
+from typing import NoReturn
+
+
+class StageError(Exception):
+    """A problem that the user can solve. Its text says what is wrong, where, and what to do."""
+
+
+def run_stage(main: Callable[[], None]) -> NoReturn:
+    """Run a stage's ``main`` and exit: 0 when it returns, else non-zero after one clear line.
+
+    SIGTERM is turned into an exit, so that a stage that is told to stop removes its temporary
+    files on its way out.
+    """
+    signal.signal(signal.SIGTERM, _exit_on_signal)
+    try:
+        main()
+    except StageError as error:
+        sys.exit(f"error: {error}")
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        sys.exit(f"error: {place}{error.strerror or error}; nothing was left half-written")
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)
+    sys.exit(0)
+
+
+def _exit_on_signal(number: int, _frame: FrameType | None) -> NoReturn:
+    sys.exit(128 + number)
+
+
+def format_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Align cells in columns: the first to the left, the others to the right."""
+    lines = [header, *rows]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if i == 0 else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
+        )
+        for line in lines
+    )

@@ -1,0 +1,47 @@
+"""The one place that makes torch compute the same bits on every x86-64 CPU."""
+
+import hashlib
+import os
+
+# Each library picks its code by what the CPU can do, and other code rounds otherwise.
+PINS = {
+    "ATEN_CPU_CAPABILITY": "avx2",
+    "ONEDNN_MAX_CPU_ISA": "AVX2",
+    "MKL_CBWR": "COMPATIBLE",
+}
+
+
+def pin_cpu_code_paths() -> None:
+    """Make torch, oneDNN and MKL take one code path everywhere; call it before torch is imported."""
+    os.environ.update(PINS)
+
+
+def make_torch_deterministic(threads: int) -> None:
+    """Fix what else the bits depend on: the number of threads and the choice of algorithms.
+
+    Parameters
+    ----------
+    threads : int
+        Threads that share each operation. Sums are split by it, whatever the number of cores.
+    """
+    import torch  # here, not above: the pins come first
+
+    torch.set_num_threads(threads)
+    torch.set_flush_denormal(True)
+    torch.use_deterministic_algorithms(True)
+    # Every buffer that we allocate is written before it is read: filling it first costs time.
+    torch.utils.deterministic.fill_uninitialized_memory = False
+
+
+def derive_seed(seed: int, *purpose: str | int) -> int:
+    """Derive a seed of 63 bits for one use, so that changing one use doesn't shift another.
+
+    Parameters
+    ----------
+    seed : int
+        The seed in ``params.yaml``.
+    *purpose : str or int
+        What it is for, as in ``derive_seed(42, "dropout", epoch)``.
+    """
+    text = repr((seed, *purpose))
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1

@@ -1,0 +1,37 @@
+"""What a trained network says of images."""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F  # noqa: N812, the field's name for it
+from torch import nn
+
+from stages.common.tensors import LabelledImages
+
+BATCH_SIZE = 500  # images; part of the result, as it decides how sums are split
+
+
+class Score(NamedTuple):
+    """Cross-entropy in nats and the share of images that are classified rightly."""
+
+    loss: float
+    accuracy: float
+
+
+@torch.inference_mode()
+def compute_logits(network: nn.Module, images: torch.Tensor) -> torch.Tensor:
+    """Compute logits, float32 [N, 10], of images, uint8 [N, 1, 28, 28], in evaluation mode."""
+    network.eval()
+    return torch.cat([network(batch) for batch in images.split(BATCH_SIZE)])
+
+
+def score(network: nn.Module, examples: LabelledImages) -> Score:
+    """Compute the plain cross-entropy and the accuracy on labelled images."""
+    return score_logits(compute_logits(network, examples.images), examples.labels)
+
+
+def score_logits(logits: torch.Tensor, labels: torch.Tensor) -> Score:
+    """Compute the plain cross-entropy and the accuracy of logits, float32 [N, 10]."""
+    loss = F.cross_entropy(logits, labels).item()
+    accuracy = (logits.argmax(dim=1) == labels).double().mean().item()
+    return Score(loss, accuracy)

@@ -1,0 +1,130 @@
+"""The networks: raw images in, logits out."""
+
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from stages.common.fashion_mnist import CLASS_NAMES, IMAGE_SIZE
+from stages.common.params import LeNet5Params, RecipeParams, TwoConvParams
+from stages.common.tensors import read_tensors, refuse, write_tensors
+
+
+class ImageClassifier(nn.Module):
+    """Layers behind the normalisation of the pixels, so that no caller can preprocess differently.
+
+    Parameters
+    ----------
+    *layers : nn.Module
+        From normalised images, float32 [N, 1, 28, 28], to logits, float32 [N, 10].
+    """
+
+    def __init__(self, *layers: nn.Module) -> None:
+        super().__init__()
+        self.register_buffer("pixel_mean", torch.tensor(0.0))
+        self.register_buffer("pixel_std", torch.tensor(1.0))
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Compute logits, float32 [N, 10], from images, uint8 [N, 1, 28, 28]."""
+        pixels = (images.float() - self.pixel_mean) / self.pixel_std
+        return self.layers(pixels.contiguous(memory_format=torch.channels_last))
+
+
+class TwoConv(ImageClassifier):
+    """Exactly two convolutions and one linear layer.
+
+    Each convolution is pooled before its norm and activation: max pooling commutes with ReLU,
+    and a quarter of the pixels is a quarter of the work.
+    """
+
+    def __init__(self, recipe: TwoConvParams) -> None:
+        first, second = recipe.channels
+        kernel, padding = recipe.kernel_size, recipe.kernel_size // 2
+        super().__init__(
+            nn.Conv2d(1, first, kernel, padding=padding, bias=False),
+            nn.MaxPool2d(2),
+            nn.BatchNorm2d(first),
+            nn.ReLU(),
+            nn.Conv2d(first, second, kernel, stride=2, padding=padding, bias=False),
+            nn.BatchNorm2d(second),
+            nn.ReLU(),
+            nn.Flatten(),
+            nn.Dropout(recipe.dropout),
+            nn.Linear(second * (IMAGE_SIZE // 4) ** 2, len(CLASS_NAMES)),
+        )
+
+
+class LeNet5(ImageClassifier):
+    """LeNet-5 with the paper's maps and units (LeCun et al. 1998).
+
+    What is of today: batch norm, ReLU for tanh, max pooling for the trained average, C3 connected
+    to all of S2's maps, and a linear output layer for the radial basis functions.
+    """
+
+    def __init__(self, recipe: LeNet5Params) -> None:
+        super().__init__(
+            nn.Conv2d(1, 6, 5, padding=2, bias=False),  # C1; the paper pads its images to 32x32
+            nn.MaxPool2d(2),  # S2
+            nn.BatchNorm2d(6),
+            nn.ReLU(),
+            nn.Conv2d(6, 16, 5, bias=False),  # C3
+            nn.MaxPool2d(2),  # S4
+            nn.BatchNorm2d(16),
+            nn.ReLU(),
+            nn.Conv2d(16, 120, 5, bias=False),  # C5
+            nn.BatchNorm2d(120),
+            nn.ReLU(),
+            nn.Flatten(),
+            nn.Dropout(recipe.dropout),
+            nn.Linear(120, 84, bias=False),  # F6
+            nn.BatchNorm1d(84),
+            nn.ReLU(),
+            nn.Linear(84, len(CLASS_NAMES)),
+        )
+
+
+NETWORKS: dict[str, type[ImageClassifier]] = {"two_conv": TwoConv, "lenet5": LeNet5}
+
+
+def build_network(name: str, recipe: RecipeParams) -> ImageClassifier:
+    """Build a network with fresh weights from torch's global generator."""
+    return NETWORKS[name](recipe).to(memory_format=torch.channels_last)
+
+
+def count_parameters(network: nn.Module) -> int:
+    """Count the weights that are trained."""
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def write_network(path: Path, name: str, network: ImageClassifier) -> None:
+    """Write the weights and buffers of a network."""
+    write_tensors(path, network.state_dict(), {"network": name})
+
+
+def read_network(path: Path, name: str, recipe: RecipeParams) -> ImageClassifier:
+    """Read a trained network, in evaluation mode.
+
+    Raises
+    ------
+    StageError
+        If the file is missing, damaged, or holds the weights of another network.
+    """
+    rebuild = f"train@{name}"
+    tensors, content = read_tensors(path, rebuild)
+    if content.get("network") != name:
+        found = content.get("network", "no network")
+        raise refuse(path, f"expected the weights of {name}, found {found}", rebuild)
+    network = build_network(name, recipe)
+    expected = network.state_dict()
+    for key in sorted(expected.keys() | tensors.keys()):
+        wanted, found = _describe(expected.get(key)), _describe(tensors.get(key))
+        if wanted != found:
+            reason = f"expected {key} to be {wanted} by params.yaml, found {found}"
+            raise refuse(path, reason, rebuild)
+    network.load_state_dict(tensors)
+    return network.eval()
+
+
+def _describe(tensor: torch.Tensor | None) -> str:
+    return "absent" if tensor is None else f"{tensor.dtype} {list(tensor.shape)}"

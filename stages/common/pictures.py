@@ -1,0 +1,135 @@
+"""The PNGs that the stages draw, in one visual language."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import matplotlib as mpl
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from stages.common.fashion_mnist import CLASS_NAMES
+from stages.common.files import replacing
+from stages.common.tensors import LabelledImages
+
+TRAIN_COLOUR, VAL_COLOUR = "#1f77b4", "#d95f02"  # told apart by the colour-blind too
+RIGHT_COLOUR, WRONG_COLOUR = "#222222", "#c1121f"
+STYLE = {
+    "font.family": "DejaVu Sans",  # comes with matplotlib, so it is the same everywhere
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.3,
+    "figure.dpi": 110,
+}
+SAMPLES_PER_CLASS = 12
+PREDICTIONS = (6, 12)  # rows and columns
+
+
+@contextmanager
+def _picture(path: Path, width: float, height: float) -> Iterator[Figure]:
+    """Yield a figure, in inches; write it as a PNG of the same bytes every time."""
+    # Our style alone: a user's matplotlibrc must not change what is hashed.
+    with mpl.rc_context({**mpl.rcParamsDefault, **STYLE, "backend": "agg"}):
+        figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
+        yield figure
+        with replacing(path) as temporary:
+            figure.savefig(temporary, format="png", metadata={"Software": None})
+
+
+def draw_samples(path: Path, examples: LabelledImages, dataset: str) -> None:
+    """Draw a row of images of each class, the first ones of the training split."""
+    with _picture(path, 10, 9) as figure:
+        grid = figure.subplots(len(CLASS_NAMES), SAMPLES_PER_CLASS)
+        for label, name in enumerate(CLASS_NAMES):
+            images = examples.images[examples.labels == label]
+            for column, axes in enumerate(grid[label]):
+                _show_image(axes, images[column] if column < len(images) else None)
+            grid[label, 0].set_ylabel(name, rotation=0, ha="right", va="center")
+        figure.suptitle(f"Samples of the training split of {dataset}")
+
+
+def draw_curves(path: Path, name: str, dataset: str, history: Sequence[dict[str, float]]) -> None:
+    """Draw the losses and the accuracies over the epochs, side by side."""
+    epochs = [int(row["epoch"]) for row in history]
+    with _picture(path, 10, 4) as figure:
+        for axes, metric in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
+            for split, colour in (("train", TRAIN_COLOUR), ("val", VAL_COLOUR)):
+                values = [row[f"{split}_{metric}"] for row in history]
+                axes.plot(epochs, values, color=colour, marker=".", label=f"{split} {values[-1]:.4f}")
+            axes.set(xlabel="epoch", title="cross-entropy loss" if metric == "loss" else metric)
+            axes.xaxis.get_major_locator().set_params(integer=True)
+            axes.legend(title="after the last epoch", frameon=False)
+        figure.suptitle(f"{name} on {dataset}")
+
+
+def draw_confusion(path: Path, name: str, dataset: str, counts: torch.Tensor) -> None:
+    """Draw how many test images of each class (rows) were taken for which (columns).
+
+    Parameters
+    ----------
+    path : Path
+    name, dataset : str
+    counts : int64 [10, 10]
+    """
+    shares = counts / counts.sum(dim=1, keepdim=True).clamp(min=1)
+    with _picture(path, 8.5, 8) as figure:
+        axes = figure.subplots()
+        axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+        axes.grid(visible=False)
+        classes = range(len(CLASS_NAMES))
+        labels = [f"{CLASS_NAMES[i]}  {shares[i, i]:.1%}" for i in classes]
+        axes.set_xticks(classes, CLASS_NAMES, rotation=45, ha="right")
+        axes.set_yticks(classes, labels)
+        axes.set(xlabel="predicted class", ylabel="true class and recall")
+        axes.set_title(f"{name} on the test split of {dataset}")
+        for row, column in counts.nonzero().tolist():
+            colour = "white" if shares[row, column] > 0.5 else "black"
+            text = str(counts[row, column].item())
+            axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=9)
+
+
+def draw_predictions(
+    path: Path,
+    name: str,
+    dataset: str,
+    examples: LabelledImages,
+    predicted: torch.Tensor,
+    confidence: torch.Tensor,
+) -> None:
+    """Draw the first test images under their predicted classes; a mistake tells the true one too.
+
+    Parameters
+    ----------
+    path : Path
+    name, dataset : str
+    examples : LabelledImages
+    predicted : int64 [N]
+    confidence : float32 [N]
+        The probability of the predicted class.
+    """
+    rows, columns = PREDICTIONS
+    with _picture(path, 14, 9) as figure:
+        for index, axes in enumerate(figure.subplots(rows, columns).flat):
+            if index >= len(examples):
+                _show_image(axes, None)
+                continue
+            _show_image(axes, examples.images[index])
+            label, truth = predicted[index], examples.labels[index]
+            title = f"{CLASS_NAMES[label]} {confidence[index]:.0%}"
+            if label == truth:
+                axes.set_title(title, fontsize=8, color=RIGHT_COLOUR)
+            else:
+                title = f"{title}\nis {CLASS_NAMES[truth]}"
+                axes.set_title(title, fontsize=8, color=WRONG_COLOUR, fontweight="bold")
+        figure.suptitle(f"{name} on the first test images of {dataset}; mistakes in red")
+
+
+def _show_image(axes: Axes, image: torch.Tensor | None) -> None:
+    axes.set(xticks=[], yticks=[])
+    axes.grid(visible=False)
+    axes.spines[:].set_visible(False)
+    if image is not None:
+        axes.imshow(image[0], cmap="gray_r", vmin=0, vmax=255)

@@ -1,0 +1,76 @@
+"""Where an interrupted training goes on: its state after each epoch, outside DVC's outs."""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+
+from stages.common.files import sha256, write_bytes
+
+# Below the working directory, so that each of DVC's temporary copies has its own.
+RESUME_FOLDER = Path(".resume")
+CODE_FOLDER = Path(__file__).parents[1]
+
+
+class ResumeState:
+    """The latest state of one network's training.
+
+    Parameters
+    ----------
+    network : str
+        The network's name.
+    params : Any
+        All parameters that the result depends on, as JSON can hold them.
+    data : iterable of Path
+        All files that the result depends on.
+    """
+
+    def __init__(self, network: str, params: Any, data: Iterable[Path]) -> None:
+        self.path = RESUME_FOLDER / f"{network}.state"
+        self._made_from = _fingerprint(params, data)
+
+    def save(self, tensors: dict[str, torch.Tensor], history: list[list[float]]) -> None:
+        """Keep the state after ``len(history)`` epochs."""
+        content = json.dumps({"made_from": self._made_from, "history": history})
+        tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
+        state = safetensors.torch.save(tensors, {"content": content})
+        write_bytes(self.path, hashlib.sha256(state).digest() + state)
+
+    def load(self) -> tuple[dict[str, torch.Tensor], list[list[float]]] | None:
+        """Return the tensors and the history, or None with a line that says why there is nothing."""
+        try:
+            digest, state = (raw := self.path.read_bytes())[:32], raw[32:]
+        except FileNotFoundError:
+            return None
+        if hashlib.sha256(state).digest() != digest:
+            damaged = self.path.with_suffix(".damaged")
+            self.path.replace(damaged)
+            print(f"{self.path} is damaged: set aside as {damaged}, training starts over")
+            return None
+        length = int.from_bytes(state[:8], "little")
+        content = json.loads(json.loads(state[8 : 8 + length])["__metadata__"]["content"])
+        if content["made_from"] != self._made_from:
+            print(f"{self.path} was made from other params, data or code: training starts over")
+            return None
+        return safetensors.torch.load(state), content["history"]
+
+    def remove(self) -> None:
+        """Remove the state, and the folder if it was the last one in it."""
+        self.path.unlink(missing_ok=True)
+        if self.path.parent.is_dir() and not any(self.path.parent.iterdir()):
+            self.path.parent.rmdir()
+
+
+def _fingerprint(params: Any, data: Iterable[Path]) -> str:
+    code = sorted(CODE_FOLDER.rglob("*.py"))
+    made_from = {
+        "params": params,
+        "files": {path.as_posix(): sha256(path) for path in [*data, *code]},
+        "torch": torch.__version__,
+    }
+    return hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()

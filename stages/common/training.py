@@ -1,0 +1,179 @@
+"""The training loop, one epoch at a time."""
+
+import ctypes
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F  # noqa: N812, the field's name for it
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from stages.common.augmentation import flip_and_shift
+from stages.common.console import StageError
+from stages.common.determinism import derive_seed
+from stages.common.networks import ImageClassifier
+from stages.common.params import RecipeParams
+from stages.common.tensors import LabelledImages
+
+
+class Trainer:
+    """SGD with Nesterov momentum, a one-cycle learning rate, and an average of the weights.
+
+    All randomness of an epoch comes from seeds derived for it, so that the state between two
+    epochs is tensors alone.
+
+    Parameters
+    ----------
+    network : ImageClassifier
+        Changed in place.
+    examples : LabelledImages
+        The training split.
+    recipe : RecipeParams
+    epochs : int
+        The learning rate reaches zero after that many.
+    seed : int
+
+    Attributes
+    ----------
+    average : ImageClassifier
+        The exponential moving average of the weights and of batch norm's statistics: the result.
+    learning_rate : float
+        That of the latest step.
+    """
+
+    def __init__(
+        self,
+        network: ImageClassifier,
+        examples: LabelledImages,
+        recipe: RecipeParams,
+        epochs: int,
+        seed: int,
+    ) -> None:
+        self.network = network
+        self.examples = examples
+        self.recipe = recipe
+        self.seed = seed
+        self.steps_per_epoch = len(examples) // recipe.batch_size
+        self.total_steps = self.steps_per_epoch * epochs
+        self.learning_rate = 0.0
+        self._averager = AveragedModel(
+            network, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema_decay), use_buffers=True
+        )
+        self.optimizer = torch.optim.SGD(
+            [
+                {"params": [p for p in network.parameters() if p.ndim > 1]},
+                # Norms and biases can't overfit; pulling them to zero only hurts.
+                {"params": [p for p in network.parameters() if p.ndim == 1], "weight_decay": 0},
+            ],
+            lr=recipe.learning_rate,
+            momentum=recipe.momentum,
+            nesterov=recipe.momentum > 0,
+            weight_decay=recipe.weight_decay,
+            fused=True,
+        )
+        _keep_freed_memory()
+
+    @property
+    def average(self) -> ImageClassifier:
+        return self._averager.module
+
+    def run_epoch(self, epoch: int, on_step: Callable[[], None] = lambda: None) -> None:
+        """Train for one epoch, counted from 1, and call ``on_step`` after each step.
+
+        Raises
+        ------
+        StageError
+            If the loss of a step is not a finite number.
+        """
+        torch.manual_seed(derive_seed(self.seed, "dropout", epoch))
+        shuffling = torch.Generator().manual_seed(derive_seed(self.seed, "batches", epoch))
+        augmenting = torch.Generator().manual_seed(derive_seed(self.seed, "augmentation", epoch))
+        order = torch.randperm(len(self.examples), generator=shuffling)
+        batches = order.split(self.recipe.batch_size)[: self.steps_per_epoch]
+        losses = torch.empty(self.steps_per_epoch)
+        self.network.train()
+        for step, index in enumerate(batches):
+            batch = self.examples.take(index)
+            images = flip_and_shift(
+                batch.images, self.recipe.flip, self.recipe.max_shift, augmenting
+            )
+            done = (epoch - 1) * self.steps_per_epoch + step
+            losses[step] = self._take_step(images, batch.labels, done)
+            on_step()
+        _check_finite(losses, epoch)
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """Return all that the next epoch depends on, beside what the trainer was made from."""
+        return {
+            **{f"network.{key}": value for key, value in self.network.state_dict().items()},
+            **{f"average.{key}": value for key, value in self._averager.state_dict().items()},
+            **{f"momentum.{key}": buffer for key, buffer in self._momentum_buffers().items()},
+        }
+
+    def load_state(self, state: dict[str, torch.Tensor]) -> None:
+        """Go back to a state that ``state`` returned."""
+        parts: dict[str, dict[str, torch.Tensor]] = {"network": {}, "average": {}, "momentum": {}}
+        for name, tensor in state.items():
+            part, key = name.split(".", 1)
+            parts[part][key] = tensor
+        self.network.load_state_dict(parts["network"])
+        self._averager.load_state_dict(parts["average"])
+        for key, parameter in self.network.named_parameters():
+            if key in parts["momentum"]:
+                # like the parameter, channels last: the fused step wants the same strides
+                buffer = torch.empty_like(parameter).copy_(parts["momentum"][key])
+                self.optimizer.state[parameter]["momentum_buffer"] = buffer.detach()
+
+    def _momentum_buffers(self) -> dict[str, torch.Tensor]:
+        buffers = {
+            key: self.optimizer.state[parameter].get("momentum_buffer")
+            for key, parameter in self.network.named_parameters()
+        }
+        return {key: buffer for key, buffer in buffers.items() if buffer is not None}
+
+    def _take_step(self, images: torch.Tensor, labels: torch.Tensor, done: int) -> torch.Tensor:
+        self.learning_rate = one_cycle(done, self.total_steps, self.recipe)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.learning_rate
+        smoothing = self.recipe.label_smoothing
+        loss = F.cross_entropy(self.network(images), labels, label_smoothing=smoothing)
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+        self._averager.update_parameters(self.network)
+        return loss.detach()
+
+
+def one_cycle(done: int, total: int, recipe: RecipeParams) -> float:
+    """Compute the learning rate of the step after ``done`` of ``total`` steps.
+
+    It climbs linearly for the share ``warmup`` of the steps, then falls linearly to zero
+    (Smith and Topin 2018, without the change of momentum).
+    """
+    warmup = recipe.warmup * total
+    climb = (done + 1) / warmup if warmup else 1.0
+    fall = (total - done) / (total - warmup)
+    return recipe.learning_rate * min(climb, fall, 1.0)
+
+
+def _check_finite(losses: torch.Tensor, epoch: int) -> None:
+    finite = losses.isfinite()
+    if not finite.all():
+        step = int(finite.int().argmin())
+        raise StageError(
+            f"epoch {epoch}, step {step + 1}: the training loss is {losses[step]:g}; "
+            "lower the learning rate in params.yaml"
+        )
+
+
+def _keep_freed_memory() -> None:
+    """Tell glibc to keep large freed blocks, which every step needs again.
+
+    By default it hands them back to the kernel and pays with page faults at the next step.
+    """
+    m_trim_threshold, m_mmap_threshold = -1, -3  # from glibc's malloc.h
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):  # not glibc
+        return
+    mallopt(m_mmap_threshold, 2**25)  # the most that glibc takes
+    mallopt(m_trim_threshold, 2**31 - 1)

@@ -1,0 +1,108 @@
+"""Measure one network: models/<net>/ and data/split/ -> metrics/<net>.json, plots/<net>/."""
+
+import argparse
+import csv
+from pathlib import Path
+
+import torch
+
+from stages.common import pictures
+from stages.common.console import StageError, format_table, run_stage
+from stages.common.determinism import make_torch_deterministic
+from stages.common.fashion_mnist import CLASS_NAMES
+from stages.common.files import write_csv, write_json
+from stages.common.inference import Score, compute_logits, score_logits
+from stages.common.networks import NETWORKS, count_parameters, read_network
+from stages.common.params import load_params
+from stages.common.tensors import read_split
+
+SPLIT_FOLDER = Path("data/split")
+MODELS_FOLDER = Path("models")
+METRICS_FOLDER = Path("metrics")
+PLOTS_FOLDER = Path("plots")
+SPLITS = ("train", "val", "test")
+CURVES = ("train_loss", "val_loss", "train_accuracy", "val_accuracy")
+DIGITS = 4  # one image of the test set is 0.0001 of its accuracy
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("network", choices=NETWORKS)
+    name = parser.parse_args().network
+
+    params = load_params()
+    make_torch_deterministic(params.train.threads)
+    network = read_network(MODELS_FOLDER / name / "model.safetensors", name, params.recipe(name))
+    history = read_history(MODELS_FOLDER / name / "history.csv")
+    scores: dict[str, Score] = {}
+    for split in SPLITS:
+        examples, dataset = read_split(SPLIT_FOLDER / f"{split}.safetensors")
+        logits = compute_logits(network, examples.images)
+        scores[split] = score_logits(logits, examples.labels)
+    predicted, actual = logits.argmax(dim=1), examples.labels  # of the test split, the last
+
+    write_metrics(METRICS_FOLDER / f"{name}.json", dataset, scores, count_parameters(network))
+    write_curves(PLOTS_FOLDER / name / "curves.csv", history)
+    write_confusion(PLOTS_FOLDER / name / "confusion.csv", actual, predicted)
+    pictures.draw_curves(PLOTS_FOLDER / name / "curves.png", name, dataset, history)
+    pictures.draw_confusion(
+        PLOTS_FOLDER / name / "confusion.png", name, dataset, count_confusion(actual, predicted)
+    )
+    print(f"{name} on {dataset}")
+    rows = [[split, f"{of.loss:.4f}", f"{of.accuracy:.4f}"] for split, of in scores.items()]
+    print(format_table(["split", "loss", "accuracy"], rows))
+
+
+def write_metrics(path: Path, dataset: str, scores: dict[str, Score], parameters: int) -> None:
+    """Write what ``dvc metrics`` shows."""
+    rounded = {
+        split: {"loss": round(of.loss, DIGITS), "accuracy": round(of.accuracy, DIGITS)}
+        for split, of in scores.items()
+    }
+    write_json(path, {"dataset": dataset, **rounded, "parameters": parameters})
+
+
+def read_history(path: Path) -> list[dict[str, float]]:
+    """Read the rows of ``history.csv``, each a dict by column.
+
+    Raises
+    ------
+    StageError
+        If the file is missing, damaged, or empty.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            history = [
+                {name: float(row[name]) for name in ("epoch", *CURVES)}
+                for row in csv.DictReader(file)
+            ]
+    except (OSError, ValueError, TypeError, KeyError):
+        history = []
+    if not history:
+        raise StageError(
+            f"{path}: missing, or not the history of a training; "
+            f"delete it and run `dvc repro train@{path.parent.name}`"
+        )
+    return history
+
+
+def write_curves(path: Path, history: list[dict[str, float]]) -> None:
+    """Write the two losses and the two accuracies of each epoch, for ``dvc plots``."""
+    rows = ([int(row["epoch"]), *(row[name] for name in CURVES)] for row in history)
+    write_csv(path, ("epoch", *CURVES), rows)
+
+
+def write_confusion(path: Path, actual: torch.Tensor, predicted: torch.Tensor) -> None:
+    """Write the true and the predicted class of each test image, for ``dvc plots`` to count."""
+    names = ((CLASS_NAMES[a], CLASS_NAMES[p]) for a, p in zip(actual, predicted, strict=True))
+    write_csv(path, ("actual", "predicted"), names)
+
+
+def count_confusion(actual: torch.Tensor, predicted: torch.Tensor) -> torch.Tensor:
+    """Count the test images of each true class (rows) by predicted class: int64 [10, 10]."""
+    classes = len(CLASS_NAMES)
+    return torch.bincount(actual * classes + predicted, minlength=classes**2).view(classes, classes)
+
+
+if __name__ == "__main__":
+    run_stage(main)

@@ -1,0 +1,103 @@
+"""Divide the official training set: data/raw/ -> data/split/, plots/samples.png."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from stages.common import pictures
+from stages.common.console import StageError, run_stage
+from stages.common.determinism import derive_seed
+from stages.common.fashion_mnist import (
+    CLASS_NAMES,
+    TEST_IMAGES,
+    TEST_LABELS,
+    TRAIN_IMAGES,
+    TRAIN_LABELS,
+)
+from stages.common.files import write_json
+from stages.common.idx import read_images, read_labels
+from stages.common.params import SplitParams, load_params
+from stages.common.tensors import LabelledImages, write_split
+
+RAW_FOLDER = Path("data/raw")
+SPLIT_FOLDER = Path("data/split")
+SAMPLES_PICTURE = Path("plots/samples.png")
+
+
+def main() -> None:
+    params = load_params()
+    dataset = params.fetch.dataset
+    official = read_raw(TRAIN_IMAGES, TRAIN_LABELS)
+    test = read_raw(TEST_IMAGES, TEST_LABELS)
+    train, val = split(official, params.split)
+    for name, examples in {"train": train, "val": val, "test": test}.items():
+        write_split(SPLIT_FOLDER / f"{name}.safetensors", examples, dataset)
+        print(f"{name}: {len(examples):,} images")
+    write_json(SPLIT_FOLDER / "pixel_statistics.json", measure_pixels(train.images))
+    pictures.draw_samples(SAMPLES_PICTURE, train, dataset)
+
+
+def read_raw(images: str, labels: str) -> LabelledImages:
+    """Read a pair of raw files.
+
+    Raises
+    ------
+    StageError
+        If one is missing or damaged, or they don't belong together.
+    """
+    image_array = read_images(RAW_FOLDER / images)
+    label_array = read_labels(RAW_FOLDER / labels, len(CLASS_NAMES))
+    if len(image_array) != len(label_array):
+        raise StageError(
+            f"{RAW_FOLDER}: {images} holds {len(image_array):,} images, {labels} "
+            f"{len(label_array):,} labels; delete both and run `dvc repro fetch`"
+        )
+    return LabelledImages(
+        torch.from_numpy(image_array.copy()).unsqueeze(1),
+        torch.from_numpy(label_array.astype(np.int64)),
+    )
+
+
+def split(examples: LabelledImages, params: SplitParams) -> tuple[LabelledImages, LabelledImages]:
+    """Set a share of each class aside for validation, drawn from the seed.
+
+    Returns
+    -------
+    train, val : LabelledImages
+        Both in the order of the official training set.
+
+    Raises
+    ------
+    StageError
+        If a class has too few images for both splits.
+    """
+    generator = torch.Generator().manual_seed(derive_seed(params.seed, "split"))
+    in_val = torch.zeros(len(examples), dtype=torch.bool)
+    for label, name in enumerate(CLASS_NAMES):
+        members = (examples.labels == label).nonzero().flatten()
+        count = round(params.val_fraction * len(members))
+        if not 0 < count < len(members):
+            raise StageError(
+                f"params.yaml: split.val_fraction: {params.val_fraction} of the {len(members)} "
+                f"images of class {name} leaves one split empty; choose another share"
+            )
+        chosen = torch.randperm(len(members), generator=generator)[:count]
+        in_val[members[chosen]] = True
+    return examples.take(~in_val), examples.take(in_val)
+
+
+def measure_pixels(images: torch.Tensor) -> dict[str, float]:
+    """Compute the mean and standard deviation of pixels, on the scale of 0 to 255.
+
+    Sums of integers are exact, so that no CPU can round them otherwise.
+    """
+    counts = torch.bincount(images.flatten(), minlength=256).tolist()
+    total = sum(counts)
+    mean = sum(value * count for value, count in enumerate(counts)) / total
+    square = sum(value * value * count for value, count in enumerate(counts)) / total
+    return {"mean": mean, "std": (square - mean * mean) ** 0.5}
+
+
+if __name__ == "__main__":
+    run_stage(main)

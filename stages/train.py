@@ -1,0 +1,168 @@
+"""Train one network: data/split/ -> models/<net>/."""
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from stages.common.console import StageError, run_stage
+from stages.common.determinism import derive_seed, make_torch_deterministic
+from stages.common.files import write_csv
+from stages.common.inference import score
+from stages.common.networks import (
+    NETWORKS,
+    ImageClassifier,
+    build_network,
+    count_parameters,
+    write_network,
+)
+from stages.common.params import Params, load_params
+from stages.common.resume import ResumeState
+from stages.common.tensors import LabelledImages, read_split
+from stages.common.training import Trainer
+
+TRAIN_SPLIT = Path("data/split/train.safetensors")
+VAL_SPLIT = Path("data/split/val.safetensors")
+PIXEL_STATISTICS = Path("data/split/pixel_statistics.json")
+MODELS_FOLDER = Path("models")
+HISTORY_HEADER = (
+    "epoch",
+    "learning_rate",
+    "train_loss",
+    "train_accuracy",
+    "val_loss",
+    "val_accuracy",
+)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("network", choices=NETWORKS)
+    name = parser.parse_args().network
+
+    params = load_params()
+    recipe = params.recipe(name)
+    make_torch_deterministic(params.train.threads)
+    train, _ = read_split(TRAIN_SPLIT)
+    val, _ = read_split(VAL_SPLIT)
+    resume = ResumeState(
+        name,
+        params={"train": params.train.model_dump(), name: recipe.model_dump()},
+        data=[TRAIN_SPLIT, VAL_SPLIT, PIXEL_STATISTICS],
+    )
+
+    network, history = fit(name, params, train, val, read_pixel_statistics(), resume)
+
+    write_network(MODELS_FOLDER / name / "model.safetensors", name, network)
+    write_csv(MODELS_FOLDER / name / "history.csv", HISTORY_HEADER, history)
+    resume.remove()
+
+
+def fit(
+    name: str,
+    params: Params,
+    train: LabelledImages,
+    val: LabelledImages,
+    pixels: dict[str, float],
+    resume: ResumeState,
+) -> tuple[ImageClassifier, list[list[float]]]:
+    """Train a network for all epochs, going on where an interrupted run stopped.
+
+    Parameters
+    ----------
+    name : str
+    params : Params
+    train, val : LabelledImages
+    pixels : dict
+        Mean and standard deviation of the training split's pixels, on the scale of 0 to 255.
+    resume : ResumeState
+        Read before the first epoch, written after each.
+
+    Returns
+    -------
+    network : ImageClassifier
+        The averaged weights after the last epoch.
+    history : list of list of float
+        A row an epoch, as in ``HISTORY_HEADER``.
+
+    Raises
+    ------
+    StageError
+        If the loss becomes non-finite, or a batch is larger than the training split.
+    """
+    recipe, epochs, seed = params.recipe(name), params.train.epochs, params.train.seed
+    if recipe.batch_size > len(train):
+        raise StageError(
+            f"params.yaml: {name}.batch_size: {recipe.batch_size} is more than the "
+            f"{len(train)} images of the training split; choose a smaller batch"
+        )
+    torch.manual_seed(derive_seed(seed, "initialisation"))
+    network = build_network(name, recipe)
+    network.pixel_mean.fill_(pixels["mean"])
+    network.pixel_std.fill_(pixels["std"])
+    trainer = Trainer(network, train, recipe, epochs, seed)
+    print(f"{name}: {count_parameters(network):,} parameters, {len(train):,} training images")
+
+    history: list[list[float]] = []
+    if interrupted := resume.load():
+        state, history = interrupted
+        trainer.load_state(state)
+        print(f"{name}: goes on after epoch {len(history)} of {epochs}")
+    sample = draw_sample(train, len(val), seed)
+    for epoch in range(len(history) + 1, epochs + 1):
+        start = time.perf_counter()
+        with progress_bar(f"epoch {epoch}", trainer.steps_per_epoch) as bar:
+            trainer.run_epoch(epoch, on_step=bar.update)
+        # Both losses are measured alike, so that the curves can be compared.
+        on_train, on_val = score(trainer.average, sample), score(trainer.average, val)
+        row = [epoch, *(round(x, 6) for x in (trainer.learning_rate, *on_train, *on_val))]
+        history.append(row)
+        resume.save(trainer.state(), history)
+        print(
+            f"{name}  epoch {epoch:>2}/{epochs}"
+            f"  train loss {on_train.loss:.4f}  val loss {on_val.loss:.4f}"
+            f"  train accuracy {on_train.accuracy:.4f}  val accuracy {on_val.accuracy:.4f}"
+            f"  {time.perf_counter() - start:.1f} s",
+            flush=True,
+        )
+    return trainer.average, history
+
+
+def draw_sample(examples: LabelledImages, size: int, seed: int) -> LabelledImages:
+    """Take a fixed part of the training split, as large as the validation split."""
+    generator = torch.Generator().manual_seed(derive_seed(seed, "sample of the training split"))
+    return examples.take(torch.randperm(len(examples), generator=generator)[:size])
+
+
+def progress_bar(title: str, steps: int) -> tqdm:
+    """Make a bar that is drawn on a terminal only."""
+    return tqdm(total=steps, desc=title, leave=False, disable=not sys.stderr.isatty())
+
+
+def read_pixel_statistics() -> dict[str, Any]:
+    """Read the mean and standard deviation that ``split`` measured.
+
+    Raises
+    ------
+    StageError
+        If the file is missing or holds anything else.
+    """
+    try:
+        pixels = json.loads(PIXEL_STATISTICS.read_text(encoding="utf-8"))
+        if pixels["mean"] >= 0 and pixels["std"] > 0:
+            return pixels
+    except (OSError, ValueError, TypeError, KeyError):
+        pass
+    raise StageError(
+        f"{PIXEL_STATISTICS}: missing, or doesn't hold a mean and a standard deviation; "
+        "delete it and run `dvc repro split`"
+    )
+
+
+if __name__ == "__main__":
+    run_stage(main)

@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,6 @@ import pooch
 from stages.common import synthetic
 from stages.common.console import StageError, run_stage
 from stages.common.fashion_mnist import (
-    RAW_FILES,
     TEST_IMAGES,
     TEST_LABELS,
     TRAIN_IMAGES,
@@ -19,7 +18,7 @@ from stages.common.fashion_mnist import (
 )
 from stages.common.files import replacing, sha256, write_bytes
 from stages.common.idx import encode_idx
-from stages.common.params import FetchParams, SyntheticParams, load_params
+from stages.common.params import FetchParams, FileParams, SyntheticParams, load_params
 
 RAW_FOLDER = Path("data/raw")
 LOCAL_FOLDER_VARIABLE = "FASHION_MNIST_DIR"
@@ -32,8 +31,8 @@ def main() -> None:
         draw_synthetic(params.synthetic)
     else:
         pooch.get_logger().setLevel(logging.WARNING)
-        for name in RAW_FILES:
-            fetch_file(name, params)
+        for file in params.files:
+            fetch_file(file, [*list_sources(params)])
 
 
 def draw_synthetic(params: SyntheticParams) -> None:
@@ -48,29 +47,29 @@ def draw_synthetic(params: SyntheticParams) -> None:
     print(f"drew {len(train_images):,} training and {len(test_images):,} test images")
 
 
-def fetch_file(name: str, params: FetchParams) -> None:
+def fetch_file(file: FileParams, sources: Sequence[str]) -> None:
     """Bring one file from the first source that has the right one.
 
     Raises
     ------
     StageError
-        If no source has a file with the SHA-256 in ``params``; it gives each source's reason.
+        If none of the sources has it; it gives each one's reason.
     """
-    target = RAW_FOLDER / name
-    if target.is_file() and sha256(target) == params.sha256[name]:
-        print(f"{name}: already there")
+    target = RAW_FOLDER / file.name
+    if target.is_file() and sha256(target) == file.sha256:
+        print(f"{file.name}: already there")
         return
     failures = []
-    for source in list_sources(params):
+    for source in sources:
         try:
             with replacing(target) as temporary:
-                copy_from(source + name, temporary)
-                check_digest(temporary, params.sha256[name])
+                copy_from(source + file.name, temporary)
+                check_digest(temporary, file.sha256)
         except (OSError, ValueError) as error:
             failures.append(f"{source}: {' '.join(str(error).split())}")
-            print(f"{name}: passed over {failures[-1]}")
+            print(f"{file.name}: passed over {failures[-1]}")
         else:
-            print(f"{name}: from {source}")
+            print(f"{file.name}: from {source}")
             return
     raise StageError(
         f"{target}: no source has the right file ({'; '.join(failures)}); get the four files "

@@ -12,7 +12,7 @@ PINS = {
 
 
 def pin_cpu_code_paths() -> None:
-    """Make torch, oneDNN and MKL take one code path everywhere; call it before torch is imported."""
+    """Give torch, oneDNN and MKL one code path; call it before torch is imported."""
     os.environ.update(PINS)
 
 

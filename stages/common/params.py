@@ -1,4 +1,4 @@
-"""The typed model of ``params.yaml``: every key, its type and its bounds, checked before any work."""
+"""The typed model of ``params.yaml``: every key, its type and its bounds."""
 
 import difflib
 from collections.abc import Iterator
@@ -34,8 +34,8 @@ def _number_from_text(value: Any) -> Any:
 
 Real = Annotated[float, BeforeValidator(_number_from_text), Field(allow_inf_nan=False)]
 Fraction = Annotated[Real, Field(ge=0, lt=1)]
+Maps = Annotated[int, Field(ge=1, le=1024)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
-Sha256 = Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]
 Mirror = Annotated[HttpUrl, Strict(False)]  # strict mode would want an object, YAML has text
 
 
@@ -53,18 +53,25 @@ class SyntheticParams(Section):
     test_images: Annotated[int, Field(ge=10, le=100_000)]
 
 
+class FileParams(Section):
+    """A raw file and what it must be."""
+
+    name: str
+    sha256: Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]
+
+
 class FetchParams(Section):
     """Where the raw files come from and what they must be."""
 
     dataset: Literal["fashion-mnist", "synthetic"]
     mirrors: Annotated[list[Mirror], Field(min_length=1)]
-    sha256: dict[str, Sha256]
+    files: list[FileParams]
     synthetic: SyntheticParams
 
     @model_validator(mode="after")
-    def _digests_of_all_files(self) -> "FetchParams":
-        if set(self.sha256) != set(RAW_FILES):
-            raise ValueError(f"sha256 must name these files and no others: {', '.join(RAW_FILES)}")
+    def _are_the_raw_files(self) -> "FetchParams":
+        if sorted(file.name for file in self.files) != sorted(RAW_FILES):
+            raise ValueError(f"files: should be these, each once: {', '.join(RAW_FILES)}")
         return self
 
 
@@ -101,7 +108,7 @@ class RecipeParams(Section):
 class TwoConvParams(RecipeParams):
     """The recipe of ``two_conv`` and the shape of its two convolutions."""
 
-    channels: Annotated[list[Annotated[int, Field(ge=1, le=1024)]], Field(min_length=2, max_length=2)]
+    channels: Annotated[list[Maps], Field(min_length=2, max_length=2)]
     kernel_size: Literal[3, 5, 7]
 
 
@@ -184,6 +191,9 @@ def _suggest(location: tuple[int | str, ...]) -> str:
     """Name the nearest key of the section that an unknown key stands in."""
     section: Any = Params
     for part in location[:-1]:
-        section = section.model_fields[part].annotation
+        if isinstance(part, int):  # an item of a list
+            (section,) = section.__args__
+        else:
+            section = section.model_fields[part].annotation
     near = difflib.get_close_matches(str(location[-1]), section.model_fields, n=1)
     return f", did you mean {near[0]!r}?" if near else ""

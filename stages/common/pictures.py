@@ -58,7 +58,8 @@ def draw_curves(path: Path, name: str, dataset: str, history: Sequence[dict[str,
         for axes, metric in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
             for split, colour in (("train", TRAIN_COLOUR), ("val", VAL_COLOUR)):
                 values = [row[f"{split}_{metric}"] for row in history]
-                axes.plot(epochs, values, color=colour, marker=".", label=f"{split} {values[-1]:.4f}")
+                label = f"{split} {values[-1]:.4f}"
+                axes.plot(epochs, values, color=colour, marker=".", label=label)
             axes.set(xlabel="epoch", title="cross-entropy loss" if metric == "loss" else metric)
             axes.xaxis.get_major_locator().set_params(integer=True)
             axes.legend(title="after the last epoch", frameon=False)

@@ -42,7 +42,7 @@ class ResumeState:
         write_bytes(self.path, hashlib.sha256(state).digest() + state)
 
     def load(self) -> tuple[dict[str, torch.Tensor], list[list[float]]] | None:
-        """Return the tensors and the history, or None with a line that says why there is nothing."""
+        """Return tensors and history, or None, with a line where a state can't be used."""
         try:
             digest, state = (raw := self.path.read_bytes())[:32], raw[32:]
         except FileNotFoundError:

@@ -1,11 +1,12 @@
 """The training loop, one epoch at a time."""
 
+import copy
 import ctypes
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 import torch.nn.functional as F  # noqa: N812, the field's name for it
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch import nn
 
 from stages.common.augmentation import flip_and_shift
 from stages.common.console import StageError
@@ -55,9 +56,12 @@ class Trainer:
         self.steps_per_epoch = len(examples) // recipe.batch_size
         self.total_steps = self.steps_per_epoch * epochs
         self.learning_rate = 0.0
-        self._averager = AveragedModel(
-            network, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema_decay), use_buffers=True
-        )
+        self.average = copy.deepcopy(network)
+        self._averaged_pairs = [
+            (kept, current)
+            for kept, current in zip(_tensors(self.average), _tensors(network), strict=True)
+            if current.is_floating_point()
+        ]
         self.optimizer = torch.optim.SGD(
             [
                 {"params": [p for p in network.parameters() if p.ndim > 1]},
@@ -71,10 +75,6 @@ class Trainer:
             fused=True,
         )
         _keep_freed_memory()
-
-    @property
-    def average(self) -> ImageClassifier:
-        return self._averager.module
 
     def run_epoch(self, epoch: int, on_step: Callable[[], None] = lambda: None) -> None:
         """Train for one epoch, counted from 1, and call ``on_step`` after each step.
@@ -105,7 +105,7 @@ class Trainer:
         """Return all that the next epoch depends on, beside what the trainer was made from."""
         return {
             **{f"network.{key}": value for key, value in self.network.state_dict().items()},
-            **{f"average.{key}": value for key, value in self._averager.state_dict().items()},
+            **{f"average.{key}": value for key, value in self.average.state_dict().items()},
             **{f"momentum.{key}": buffer for key, buffer in self._momentum_buffers().items()},
         }
 
@@ -116,7 +116,7 @@ class Trainer:
             part, key = name.split(".", 1)
             parts[part][key] = tensor
         self.network.load_state_dict(parts["network"])
-        self._averager.load_state_dict(parts["average"])
+        self.average.load_state_dict(parts["average"])
         for key, parameter in self.network.named_parameters():
             if key in parts["momentum"]:
                 # like the parameter, channels last: the fused step wants the same strides
@@ -139,8 +139,20 @@ class Trainer:
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
-        self._averager.update_parameters(self.network)
+        self._update_average(done)
         return loss.detach()
+
+    @torch.no_grad()
+    def _update_average(self, done: int) -> None:
+        # Young averages forget faster, lest the random first weights linger.
+        decay = min(self.recipe.ema_decay, (1 + done) / (10 + done))
+        for kept, current in self._averaged_pairs:
+            kept.lerp_(current, 1 - decay)
+
+
+def _tensors(network: nn.Module) -> Iterator[torch.Tensor]:
+    yield from network.parameters()
+    yield from network.buffers()
 
 
 def one_cycle(done: int, total: int, recipe: RecipeParams) -> float:

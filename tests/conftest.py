@@ -1,0 +1,149 @@
+"""A small real pipeline in a temporary clone: real git, real DVC, the synthetic data set."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from dvc.utils.serialize import modify_yaml
+
+REPOSITORY = Path(__file__).parents[1]
+
+# As small as can be while everything that a full run does still happens.
+TINY_PARAMS = {
+    "fetch.dataset": "synthetic",
+    "fetch.synthetic.train_images": 1000,
+    "fetch.synthetic.test_images": 200,
+    "train.epochs": 2,
+    "two_conv.channels": [4, 8],
+    "two_conv.batch_size": 50,
+    "lenet5.batch_size": 50,
+}
+
+
+class Clone:
+    """A working copy of the project, with the project's commands run in it."""
+
+    def __init__(self, path: Path, environment: dict[str, str]) -> None:
+        self.path = path
+        self.environment = environment
+        self.log = ""  # what building it printed
+
+    def run(
+        self, *command: str, check: bool = True, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command; its output and errors come back together as ``stdout``."""
+        done = subprocess.run(
+            command,
+            cwd=self.path,
+            env=self.environment | environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0 or not check, f"{command} failed:\n{done.stdout}"
+        return done
+
+    def dvc(self, *arguments: str, **environment: str) -> str:
+        return self.run("dvc", *arguments, **environment).stdout
+
+    def git(self, *arguments: str) -> str:
+        return self.run("git", *arguments).stdout
+
+    def stage(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        """Run a stage script without DVC, whether it succeeds or not."""
+        command = ("python", "-m", f"stages.{arguments[0]}", *arguments[1:])
+        return self.run(*command, check=False, **environment)
+
+    def commit(self, message: str) -> None:
+        self.git("add", "--all")
+        self.git("commit", "--quiet", "--allow-empty", "--message", message)
+
+    def read(self, path: str) -> bytes:
+        return (self.path / path).read_bytes()
+
+    def params(self) -> dict[str, Any]:
+        return yaml.safe_load(self.read("params.yaml"))
+
+    def set_params(self, changes: dict[str, Any]) -> None:
+        """Change keys of ``params.yaml``, named with dots."""
+        with modify_yaml(self.path / "params.yaml") as tree:  # keeps comments and layout
+            for key, value in changes.items():
+                *sections, last = key.split(".")
+                section = tree
+                for name in sections:
+                    section = section[name]
+                section[last] = value
+
+
+@pytest.fixture(scope="session")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """What commands see: this interpreter first, no settings of the user's own."""
+    folder = tmp_path_factory.mktemp("environment")
+    gitconfig = folder / "gitconfig"
+    gitconfig.write_text("[user]\nname = Test\nemail = test@example.org\n")
+    bin_folder = Path(sys.executable).parent
+    return {
+        **{k: v for k, v in os.environ.items() if k != "FASHION_MNIST_DIR"},
+        "PATH": f"{bin_folder}{os.pathsep}{os.environ['PATH']}",
+        "GIT_CONFIG_GLOBAL": str(gitconfig),
+        "DVC_SITE_CACHE_DIR": str(folder / "dvc"),
+        "DVC_NO_ANALYTICS": "1",
+    }
+
+
+@pytest.fixture(scope="session")
+def source(tmp_path_factory: pytest.TempPathFactory, environment: dict[str, str]) -> Clone:
+    """The project as it stands in the working tree, committed, with tiny params, not yet run."""
+    clone = Clone(tmp_path_factory.mktemp("source"), environment)
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],  # noqa: S607
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    for name in filter(None, listed.split("\0")):
+        # The results belong to the real data set.
+        if (REPOSITORY / name).is_file() and not name.startswith(
+            ("dvc.lock", "metrics/", "plots/")
+        ):
+            target = clone.path / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(REPOSITORY / name, target)
+    clone.set_params(TINY_PARAMS)
+    clone.git("init", "--quiet", "--initial-branch=main")
+    clone.commit("the project with tiny params")
+    return clone
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory: pytest.TempPathFactory, source: Clone) -> Clone:
+    """The project after ``dvc repro``, committed. For tests that only look."""
+    clone = copy(source, tmp_path_factory.mktemp("built") / "clone")
+    clone.log = clone.dvc("repro")
+    clone.commit("dvc repro")
+    return clone
+
+
+@pytest.fixture
+def fresh(tmp_path: Path, source: Clone) -> Clone:
+    """A copy of its own of the project before ``dvc repro``."""
+    return copy(source, tmp_path / "clone")
+
+
+@pytest.fixture
+def clone(tmp_path: Path, built: Clone) -> Clone:
+    """A copy of its own of the project after ``dvc repro``."""
+    return copy(built, tmp_path / "clone")
+
+
+def copy(original: Clone, path: Path) -> Clone:
+    shutil.copytree(original.path, path, symlinks=True)
+    return Clone(path, original.environment)

@@ -1,0 +1,161 @@
+"""The whole pipeline, run by DVC."""
+
+import json
+
+import pytest
+import yaml
+
+from tests.conftest import Clone, copy
+
+ARTIFACTS = [
+    "data/raw/train-images-idx3-ubyte.gz",
+    "data/raw/train-labels-idx1-ubyte.gz",
+    "data/raw/t10k-images-idx3-ubyte.gz",
+    "data/raw/t10k-labels-idx1-ubyte.gz",
+    "data/split/train.safetensors",
+    "data/split/val.safetensors",
+    "data/split/test.safetensors",
+    "plots/samples.png",
+    *(
+        path.format(net)
+        for net in ("two_conv", "lenet5")
+        for path in (
+            "models/{}/model.safetensors",
+            "models/{}/history.csv",
+            "metrics/{}.json",
+            "plots/{}/curves.png",
+            "plots/{}/confusion.png",
+            "plots/{}/predictions.png",
+            "data/predictions/{}.csv",
+        )
+    ),
+]
+
+
+def test_one_repro_makes_every_artifact(built: Clone) -> None:
+    for path in ARTIFACTS:
+        assert (built.path / path).stat().st_size > 0
+
+
+def test_a_second_repro_has_nothing_to_do(clone: Clone) -> None:
+    assert "Data and pipelines are up to date." in clone.dvc("repro")
+    assert "Data and pipelines are up to date." in clone.dvc("status")
+    assert clone.git("status", "--porcelain") == ""
+
+
+def test_a_forced_repro_gives_the_same_bytes(clone: Clone) -> None:
+    clone.dvc("repro", "--force", "--no-run-cache")
+    assert clone.git("status", "--porcelain") == ""
+
+
+def test_an_experiment_reruns_one_network_only_and_going_back_trains_nothing(
+    clone: Clone,
+) -> None:
+    forth = clone.dvc("exp", "run", "-S", "two_conv.learning_rate=0.02")
+    assert ran(forth) == ["train@two_conv", "evaluate@two_conv", "predict@two_conv"]
+    params, metrics = clone.dvc("params", "diff"), clone.dvc("metrics", "diff")
+    assert "two_conv.learning_rate" in params
+    assert "metrics/two_conv.json" in metrics
+    assert "metrics/lenet5.json" not in metrics
+
+    back = clone.dvc("exp", "run", "-S", "two_conv.learning_rate=0.05")
+    assert "Stage 'train@two_conv' is cached - skipping run" in back
+    assert clone.git("status", "--porcelain") == ""
+
+
+def test_two_commits_can_be_compared(clone: Clone) -> None:
+    clone.set_params({"lenet5.learning_rate": 0.01})
+    clone.dvc("repro")
+    clone.commit("lenet5: a lower learning rate")
+    revisions = ("HEAD~1", "HEAD")
+    assert "lenet5.learning_rate" in clone.dvc("params", "diff", *revisions)
+    metrics = json.loads(clone.dvc("metrics", "diff", *revisions, "--json"))
+    assert set(metrics) == {"metrics/lenet5.json"}
+    clone.dvc("plots", "diff", *revisions, "--out", "report")
+    page = clone.read("report/index.html").decode()
+    assert "HEAD~1" in page
+    assert "lenet5/curves.csv" in page
+
+
+def test_experiments_run_in_a_temporary_copy_and_from_a_queue(clone: Clone) -> None:
+    clone.dvc("exp", "run", "--temp", "--name", "temporary", "-S", "lenet5.weight_decay=0.01")
+    clone.dvc("exp", "run", "--queue", "-S", "lenet5.learning_rate=0.01,0.02")
+    clone.dvc("exp", "run", "--run-all", "-j", "2")
+    assert clone.git("status", "--porcelain") == ""
+    shown = json.loads(clone.dvc("exp", "show", "--json"))
+    commit = next(entry for entry in shown if entry["rev"] != "workspace")
+    rates = {
+        experiment["revs"][0]["data"]["params"]["params.yaml"]["data"]["lenet5"]["learning_rate"]
+        for experiment in commit["experiments"]
+        if experiment["name"] != "temporary"
+    }
+    assert rates == {0.01, 0.02}
+    assert len(commit["experiments"]) == 3
+
+
+def test_what_is_pushed_can_be_pulled_into_another_clone(clone: Clone, tmp_path) -> None:
+    clone.dvc("remote", "add", "--default", "storage", str(tmp_path / "storage"))
+    clone.commit("a remote")
+    clone.dvc("push")
+    clone.run("git", "clone", "--quiet", str(clone.path), str(tmp_path / "second"))
+    second = Clone(tmp_path / "second", clone.environment)
+    second.dvc("pull")
+    for path in ARTIFACTS:
+        assert second.read(path) == clone.read(path)
+    assert "Data and pipelines are up to date." in second.dvc("repro")
+
+
+def test_metrics_show_is_a_table_that_a_person_can_read(built: Clone) -> None:
+    header, *rows = built.dvc("metrics", "show").splitlines()
+    assert {f"{split}.accuracy" for split in ("train", "val", "test")} <= set(header.split())
+    assert [row.split()[0] for row in rows] == ["metrics/two_conv.json", "metrics/lenet5.json"]
+    assert max(len(row) for row in rows) <= 150
+    assert all(len(cell.partition(".")[2]) <= 4 for row in rows for cell in row.split()[2:])
+
+
+def test_every_out_is_the_same_in_two_builds(built: Clone, source: Clone, tmp_path) -> None:
+    other = copy(source, tmp_path / "another" / "folder")
+    other.dvc("repro")
+    assert yaml.safe_load(other.read("dvc.lock")) == yaml.safe_load(built.read("dvc.lock"))
+
+
+def test_an_unknown_key_is_refused_before_an_out_is_touched(clone: Clone) -> None:
+    clone.set_params({"two_conv.learning_rat": 0.1})
+    before = clone.read("models/two_conv/model.safetensors")
+    done = clone.stage("train", "two_conv")
+    assert done.returncode == 1
+    assert done.stdout == (
+        "error: params.yaml: two_conv.learning_rat: unknown key, did you mean 'learning_rate'?\n"
+    )
+    assert clone.read("models/two_conv/model.safetensors") == before
+
+
+def ran(log: str) -> list[str]:
+    """List the stages that DVC ran, in order."""
+    prefix = "Running stage '"
+    return [
+        line.removeprefix(prefix).rstrip("':")
+        for line in log.splitlines()
+        if line.startswith(prefix)
+    ]
+
+
+@pytest.mark.parametrize("stage", ["fetch", "split", "train", "evaluate", "predict"])
+def test_a_stage_reports_wrong_params_in_one_line(fresh: Clone, stage: str) -> None:
+    fresh.set_params({"train.epochs": 0, "split.val_fraction": "a tenth"})
+    network = [] if stage in ("fetch", "split") else ["lenet5"]
+    done = fresh.stage(stage, *network)
+    assert done.returncode == 1
+    assert done.stdout.count("\n") == 1
+    assert "train.epochs" in done.stdout
+    assert "split.val_fraction" in done.stdout
+
+
+def test_dvc_keeps_the_layout_of_params_yaml(clone: Clone) -> None:
+    clone.dvc("exp", "run", "--dry", "-S", "train.seed=7")
+    removed, added = (
+        [line for line in clone.git("diff", "params.yaml").splitlines() if line.startswith(sign)]
+        for sign in ("- ", "+ ")
+    )
+    assert removed == ["-  seed: 1"]
+    assert added == ["+  seed: 7"]

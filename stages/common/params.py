@@ -1,22 +1,22 @@
 """The typed model of ``params.yaml``: every key, its type and its bounds."""
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import (
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     HttpUrl,
     Strict,
     StringConstraints,
     ValidationError,
-    model_validator,
+    field_validator,
 )
+from ruamel.yaml import YAML, YAMLError
+from ruamel.yaml.error import MarkedYAMLError
 
 from stages.common.console import StageError
 from stages.common.fashion_mnist import RAW_FILES
@@ -24,15 +24,7 @@ from stages.common.fashion_mnist import RAW_FILES
 PARAMS_FILE = Path("params.yaml")
 
 
-def _number_from_text(value: Any) -> Any:
-    """Turn ``1e-3`` into a number: YAML 1.1, which PyYAML and ``-S`` speak, takes it for text."""
-    try:
-        return float(value) if isinstance(value, str) else value
-    except ValueError:
-        return value
-
-
-Real = Annotated[float, BeforeValidator(_number_from_text), Field(allow_inf_nan=False)]
+Real = Annotated[float, Field(allow_inf_nan=False)]
 Fraction = Annotated[Real, Field(ge=0, lt=1)]
 Maps = Annotated[int, Field(ge=1, le=1024)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
@@ -65,14 +57,17 @@ class FetchParams(Section):
 
     dataset: Literal["fashion-mnist", "synthetic"]
     mirrors: Annotated[list[Mirror], Field(min_length=1)]
+    timeout: Annotated[Real, Field(ge=0.1, le=600)]
+    retries: Annotated[int, Field(ge=0, le=10)]
     files: list[FileParams]
     synthetic: SyntheticParams
 
-    @model_validator(mode="after")
-    def _are_the_raw_files(self) -> "FetchParams":
-        if sorted(file.name for file in self.files) != sorted(RAW_FILES):
-            raise ValueError(f"files: should be these, each once: {', '.join(RAW_FILES)}")
-        return self
+    @field_validator("files")
+    @classmethod
+    def _are_the_raw_files(cls, files: list[FileParams]) -> list[FileParams]:
+        if sorted(file.name for file in files) != sorted(RAW_FILES):
+            raise ValueError(f"should be these, each once: {', '.join(RAW_FILES)}")
+        return files
 
 
 class SplitParams(Section):
@@ -126,15 +121,18 @@ class Params(Section):
     two_conv: TwoConvParams
     lenet5: LeNet5Params
 
-    @model_validator(mode="after")
-    def _networks_have_sections(self) -> "Params":
-        known = [name for name in type(self).model_fields if self._is_network(name)]
-        for name in self.networks:
+    @field_validator("networks")
+    @classmethod
+    def _have_sections(cls, networks: list[str]) -> list[str]:
+        known = [name for name, field in cls.model_fields.items() if _is_recipe(field.annotation)]
+        for name in networks:
             if name not in known:
-                raise ValueError(f"networks: {name!r} is none of {', '.join(known)}")
-        if len(set(self.networks)) < len(self.networks):
-            raise ValueError("networks: a name stands there twice")
-        return self
+                raise ValueError(
+                    f"{name!r} is none of {', '.join(known)}{_did_you_mean(name, known)}"
+                )
+        if len(set(networks)) < len(networks):
+            raise ValueError("a name stands there twice")
+        return networks
 
     def recipe(self, network: str) -> RecipeParams:
         """Return the section of a network.
@@ -150,8 +148,9 @@ class Params(Section):
             )
         return getattr(self, network)
 
-    def _is_network(self, name: str) -> bool:
-        return isinstance(getattr(self, name), RecipeParams)
+
+def _is_recipe(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, RecipeParams)
 
 
 def load_params(path: Path = PARAMS_FILE) -> Params:
@@ -163,28 +162,32 @@ def load_params(path: Path = PARAMS_FILE) -> Params:
         If the file can't be read or anything in it is wrong: all mistakes in one line.
     """
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())
-        raise StageError(f"{path}: can't be read as YAML ({reason})") from None
+        # The parser that DVC reads it with: PyYAML would take 1e-3 for text and 1:30 for 90.
+        tree = YAML(typ="safe", pure=True).load(path)
+    except MarkedYAMLError as error:
+        line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
+        raise StageError(f"{path}: {line}{_in_one_line(error.problem)}") from None
+    except (OSError, ValueError, KeyError, RecursionError, YAMLError) as error:
+        raise StageError(f"{path}: can't be read as YAML ({_in_one_line(error)})") from None
     try:
         return Params.model_validate(tree)
     except ValidationError as error:
-        raise StageError(f"{path}: {'; '.join(_describe(error))}") from None
+        mistakes = (_in_one_line(_describe(problem)) for problem in error.errors())
+        raise StageError(f"{path}: {'; '.join(mistakes)}") from None
 
 
-def _describe(error: ValidationError) -> Iterator[str]:
-    for problem in error.errors():
-        key = ".".join(map(str, problem["loc"]))
-        if problem["type"] == "extra_forbidden":
-            yield f"{key}: unknown key{_suggest(problem['loc'])}"
-        elif problem["type"] == "missing":
-            yield f"{key}: missing"
-        elif problem["type"] == "value_error":
-            yield f"{key + ': ' if key else ''}{problem['ctx']['error']}"
-        else:
-            message = problem["msg"].replace("Input should", "should").replace("Value error, ", "")
-            yield f"{key or 'the whole file'}: {message}, not {problem['input']!r:.80}"
+def _describe(problem: dict[str, Any]) -> str:
+    key = ".".join(map(str, problem["loc"])) or "the whole file"
+    if problem["type"] == "extra_forbidden":
+        return f"{key}: unknown key{_suggest(problem['loc'])}"
+    if problem["type"] == "missing":
+        return f"{key}: missing"
+    if problem["type"] == "value_error":
+        return f"{key}: {problem['ctx']['error']}"
+    if problem["type"] == "model_type":
+        return f"{key}: should be a section of keys, not {problem['input']!r:.80}"
+    message = problem["msg"].replace("Input should", "should")
+    return f"{key}: {message}, not {problem['input']!r:.80}"
 
 
 def _suggest(location: tuple[int | str, ...]) -> str:
@@ -195,5 +198,13 @@ def _suggest(location: tuple[int | str, ...]) -> str:
             (section,) = section.__args__
         else:
             section = section.model_fields[part].annotation
-    near = difflib.get_close_matches(str(location[-1]), section.model_fields, n=1)
+    return _did_you_mean(str(location[-1]), list(section.model_fields))
+
+
+def _did_you_mean(name: str, known: Sequence[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
     return f", did you mean {near[0]!r}?" if near else ""
+
+
+def _in_one_line(text: object) -> str:
+    return " ".join(str(text).split())

@@ -2,11 +2,14 @@
 
 import logging
 import os
-from collections.abc import Iterator, Sequence
+import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pooch
+import requests
 
 from stages.common import synthetic
 from stages.common.console import StageError, run_stage
@@ -22,7 +25,11 @@ from stages.common.params import FetchParams, FileParams, SyntheticParams, load_
 
 RAW_FOLDER = Path("data/raw")
 LOCAL_FOLDER_VARIABLE = "FASHION_MNIST_DIR"
-TIMEOUT = 30  # seconds without a byte
+CHUNK_SIZE = 1 << 16
+
+
+class SourceError(Exception):
+    """Why one source can't give a file; the next may."""
 
 
 def main() -> None:
@@ -32,7 +39,7 @@ def main() -> None:
     else:
         pooch.get_logger().setLevel(logging.WARNING)
         for file in params.files:
-            fetch_file(file, [*list_sources(params)])
+            fetch_file(file, params)
 
 
 def draw_synthetic(params: SyntheticParams) -> None:
@@ -47,33 +54,36 @@ def draw_synthetic(params: SyntheticParams) -> None:
     print(f"drew {len(train_images):,} training and {len(test_images):,} test images")
 
 
-def fetch_file(file: FileParams, sources: Sequence[str]) -> None:
+def fetch_file(file: FileParams, params: FetchParams) -> None:
     """Bring one file from the first source that has the right one.
 
     Raises
     ------
     StageError
         If none of the sources has it; it gives each one's reason.
+    OSError
+        If the file can't be written.
     """
     target = RAW_FOLDER / file.name
     if target.is_file() and sha256(target) == file.sha256:
         print(f"{file.name}: already there")
         return
     failures = []
-    for source in sources:
+    for source in list_sources(params):
         try:
             with replacing(target) as temporary:
-                copy_from(source + file.name, temporary)
+                copy_from(source, file.name, temporary, params)
                 check_digest(temporary, file.sha256)
-        except (OSError, ValueError) as error:
-            failures.append(f"{source}: {' '.join(str(error).split())}")
-            print(f"{file.name}: passed over {failures[-1]}")
+        except SourceError as error:
+            failures.append(f"{source}: {error}")
+            print(f"{file.name}: passed over {failures[-1]}", flush=True)
         else:
-            print(f"{file.name}: from {source}")
+            print(f"{file.name}: from {source}", flush=True)
             return
     raise StageError(
-        f"{target}: no source has the right file ({'; '.join(failures)}); get the four files "
-        f"elsewhere and set {LOCAL_FOLDER_VARIABLE} to their folder, or try `make demo`"
+        "\n  ".join([f"{target}: no source has the right file:", *failures])
+        + f"\nget the four files elsewhere and set {LOCAL_FOLDER_VARIABLE} to their folder, "
+        "or try the pipeline without a network: `make demo`"
     )
 
 
@@ -85,18 +95,62 @@ def list_sources(params: FetchParams) -> Iterator[str]:
         yield f"{str(mirror).rstrip('/')}/"
 
 
-def copy_from(source: str, target: Path) -> None:
-    """Copy a URL or a local file to ``target``.
+def copy_from(source: str, name: str, target: Path, params: FetchParams) -> None:
+    """Copy a file of a mirror or of a local folder to ``target``.
 
     Raises
     ------
-    OSError
+    SourceError
         If it can't be had.
     """
     if source.startswith(("http://", "https://")):
-        pooch.HTTPDownloader(timeout=TIMEOUT)(source, str(target), None)
-    else:
-        target.write_bytes(Path(source).read_bytes())
+        download(source, name, target, params)
+        return
+    try:
+        content = Path(source, name).read_bytes()
+    except OSError as error:
+        raise SourceError(error.strerror) from None
+    target.write_bytes(content)
+
+
+def download(mirror: str, name: str, target: Path, params: FetchParams) -> None:
+    """Download a file, again and again if the mirror's trouble may pass.
+
+    Raises
+    ------
+    SourceError
+        If it can't be had.
+    """
+    downloader = pooch.HTTPDownloader(
+        progressbar=sys.stderr.isatty(), chunk_size=CHUNK_SIZE, timeout=params.timeout
+    )
+    for attempt in range(1, params.retries + 2):
+        try:
+            downloader(mirror + name, str(target), None)
+        except (requests.RequestException, ValueError) as error:  # not a full disk's OSError
+            reason, may_pass = explain(error, params.timeout)
+            if not may_pass or attempt > params.retries:
+                raise SourceError(reason) from None
+            print(f"{name}: trying {mirror} again: {reason}", flush=True)
+            time.sleep(attempt)
+        else:
+            return
+
+
+def explain(error: Exception, timeout: float) -> tuple[str, bool]:
+    """Put a failed download in a few words, and tell whether a retry may help."""
+    if isinstance(error, requests.HTTPError):
+        response = error.response
+        return f"HTTP {response.status_code} {response.reason}", response.status_code >= 500
+    cause: BaseException = error
+    while cause.__context__:  # requests wraps urllib3, which wraps the socket's error
+        cause = cause.__context__
+    reason = cause.strerror if isinstance(cause, OSError) and cause.strerror else str(cause)
+    if isinstance(cause, TimeoutError):
+        reason = f"not a byte for {timeout:g} seconds"
+    if isinstance(error, requests.exceptions.ProxyError):
+        reason = f"the proxy set in the environment: {reason}"
+    return " ".join(reason.split()), isinstance(error, OSError)
 
 
 def check_digest(path: Path, expected: str) -> None:
@@ -104,12 +158,13 @@ def check_digest(path: Path, expected: str) -> None:
 
     Raises
     ------
-    ValueError
+    SourceError
         If it is another.
     """
     found = sha256(path)
     if found != expected:
-        raise ValueError(f"expected SHA-256 {expected}, found {found}")
+        size = path.stat().st_size
+        raise SourceError(f"another file, {size:,} bytes with SHA-256 {found}, not {expected}")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import argparse
 import csv
+import math
 from pathlib import Path
 
 import torch
@@ -54,7 +55,19 @@ def main() -> None:
 
 
 def write_metrics(path: Path, dataset: str, scores: dict[str, Score], parameters: int) -> None:
-    """Write what ``dvc metrics`` shows."""
+    """Write what ``dvc metrics`` shows.
+
+    Raises
+    ------
+    StageError
+        If a loss is not a finite number, which JSON can't hold.
+    """
+    for split, of in scores.items():
+        if not math.isfinite(of.loss):
+            raise StageError(
+                f"{path}: the loss on the {split} split is {of.loss}; lower the learning rate "
+                "in params.yaml and run `dvc repro`"
+            )
     rounded = {
         split: {"loss": round(of.loss, DIGITS), "accuracy": round(of.accuracy, DIGITS)}
         for split, of in scores.items()
@@ -68,7 +81,7 @@ def read_history(path: Path) -> list[dict[str, float]]:
     Raises
     ------
     StageError
-        If the file is missing, damaged, or empty.
+        If the file is missing, damaged, empty, or holds numbers that aren't finite.
     """
     try:
         with path.open(newline="", encoding="utf-8") as file:
@@ -76,9 +89,9 @@ def read_history(path: Path) -> list[dict[str, float]]:
                 {name: float(row[name]) for name in ("epoch", *CURVES)}
                 for row in csv.DictReader(file)
             ]
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, ValueError, TypeError, KeyError, csv.Error):
         history = []
-    if not history:
+    if not history or not all(math.isfinite(x) for row in history for x in row.values()):
         raise StageError(
             f"{path}: missing, or not the history of a training; "
             f"delete it and run `dvc repro train@{path.parent.name}`"

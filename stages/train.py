@@ -154,9 +154,9 @@ def read_pixel_statistics() -> dict[str, Any]:
     """
     try:
         pixels = json.loads(PIXEL_STATISTICS.read_text(encoding="utf-8"))
-        if pixels["mean"] >= 0 and pixels["std"] > 0:
+        if 0 <= pixels["mean"] <= 255 and 0 < pixels["std"] <= 255:
             return pixels
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
         pass
     raise StageError(
         f"{PIXEL_STATISTICS}: missing, or doesn't hold a mean and a standard deviation; "

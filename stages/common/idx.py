@@ -24,6 +24,8 @@ def read_images(path: Path) -> np.ndarray:
         If the file is missing, damaged, or holds anything else.
     """
     images = read_idx(path, dimensions=3)
+    if not len(images):
+        raise _refuse(path, "expected images, found none")
     if images.shape[1:] != (IMAGE_SIZE, IMAGE_SIZE):
         found = "x".join(map(str, images.shape[1:]))
         raise _refuse(path, f"expected images of {IMAGE_SIZE}x{IMAGE_SIZE} pixels, found {found}")
@@ -47,7 +49,7 @@ def read_labels(path: Path, classes: int) -> np.ndarray:
 def read_idx(path: Path, dimensions: int) -> np.ndarray:
     """Read a gzipped IDX file of unsigned bytes with the given number of dimensions.
 
-    Never holds more than the size that the header tells, and one byte to see that there is no more.
+    Holds no more than the size that the header tells and what one read of the gzip file unpacks.
 
     Raises
     ------
@@ -71,7 +73,7 @@ def read_idx(path: Path, dimensions: int) -> np.ndarray:
                 raise _refuse(path, f"its header promises {size:,} bytes, it holds {more}")
     except FileNotFoundError:
         raise StageError(f"{path}: no such file; run `dvc repro fetch` to bring it") from None
-    except (gzip.BadGzipFile, EOFError, zlib.error, struct.error) as error:
+    except (OSError, EOFError, zlib.error, struct.error) as error:
         raise _refuse(path, f"not a whole gzip file in the IDX format ({error})") from None
     return np.frombuffer(content, np.uint8).reshape(shape)
 

@@ -108,7 +108,7 @@ def read_network(path: Path, name: str, recipe: RecipeParams) -> ImageClassifier
     Raises
     ------
     StageError
-        If the file is missing, damaged, or holds the weights of another network.
+        If the file is missing, damaged, not finite, or of another network.
     """
     rebuild = f"train@{name}"
     tensors, content = read_tensors(path, rebuild)
@@ -122,6 +122,8 @@ def read_network(path: Path, name: str, recipe: RecipeParams) -> ImageClassifier
         if wanted != found:
             reason = f"expected {key} to be {wanted} by params.yaml, found {found}"
             raise refuse(path, reason, rebuild)
+        if not tensors[key].isfinite().all():
+            raise refuse(path, f"expected numbers in {key}, found NaN or infinity", rebuild)
     network.load_state_dict(tensors)
     return network.eval()
 

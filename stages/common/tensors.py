@@ -54,13 +54,13 @@ def read_tensors(path: Path, rebuild: str) -> tuple[dict[str, torch.Tensor], dic
         with safetensors.safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        return tensors, json.loads(metadata[METADATA_KEY])
+        return tensors, dict(json.loads(metadata[METADATA_KEY]))
     except FileNotFoundError:
         raise StageError(f"{path}: no such file; run `dvc repro {rebuild}` to make it") from None
-    except (OSError, safetensors.SafetensorError) as error:
-        raise refuse(path, f"not a whole safetensors file ({error})", rebuild) from None
-    except (KeyError, ValueError):
+    except (KeyError, TypeError, ValueError, RecursionError):
         raise refuse(path, "a safetensors file that this pipeline didn't write", rebuild) from None
+    except (OSError, RuntimeError, safetensors.SafetensorError) as error:
+        raise refuse(path, f"not a whole safetensors file ({error!s:.120})", rebuild) from None
 
 
 def refuse(path: Path, reason: str, rebuild: str) -> StageError:
@@ -86,8 +86,10 @@ def read_split(path: Path) -> tuple[LabelledImages, str]:
         "images": (torch.uint8, (1, IMAGE_SIZE, IMAGE_SIZE)),
         "labels": (torch.int64, ()),
     }
-    if set(tensors) != set(expected) or "dataset" not in content:
-        raise refuse(path, f"expected images and labels, found {sorted(tensors)}", "split")
+    if set(tensors) != set(expected):
+        raise refuse(path, f"expected images and labels, found {sorted(tensors)!s:.120}", "split")
+    if not isinstance(dataset := content.get("dataset"), str):
+        raise refuse(path, f"expected the name of a data set, found {dataset!r:.80}", "split")
     for name, (dtype, shape) in expected.items():
         tensor = tensors[name]
         if tensor.dtype != dtype or tensor.ndim == 0 or tuple(tensor.shape[1:]) != shape:
@@ -100,4 +102,4 @@ def read_split(path: Path) -> tuple[LabelledImages, str]:
         raise refuse(path, f"expected as many images as labels, found {counts}", "split")
     if examples.labels.min() < 0 or examples.labels.max() >= len(CLASS_NAMES):
         raise refuse(path, f"expected labels from 0 to {len(CLASS_NAMES) - 1}", "split")
-    return examples, content["dataset"]
+    return examples, dataset

@@ -2,6 +2,7 @@
 
 import copy
 import ctypes
+import math
 from collections.abc import Callable, Iterator
 
 import torch
@@ -82,7 +83,7 @@ class Trainer:
         Raises
         ------
         StageError
-            If the loss of a step is not a finite number.
+            If the loss of a step or a weight after the last one is not a finite number.
         """
         torch.manual_seed(derive_seed(self.seed, "dropout", epoch))
         shuffling = torch.Generator().manual_seed(derive_seed(self.seed, "batches", epoch))
@@ -99,7 +100,7 @@ class Trainer:
             done = (epoch - 1) * self.steps_per_epoch + step
             losses[step] = self._take_step(images, batch.labels, done)
             on_step()
-        _check_finite(losses, epoch)
+        self._check_finite(epoch, losses)
 
     def state(self) -> dict[str, torch.Tensor]:
         """Return all that the next epoch depends on, beside what the trainer was made from."""
@@ -142,6 +143,14 @@ class Trainer:
         self._update_average(done)
         return loss.detach()
 
+    def _check_finite(self, epoch: int, losses: torch.Tensor) -> None:
+        for step, loss in enumerate(losses.tolist(), start=1):
+            if not math.isfinite(loss):
+                raise _diverged(epoch, step, f"the training loss is {loss}")
+        if not all(tensor.isfinite().all() for tensor in _tensors(self.average)):
+            # The last step's own loss was computed before it broke the weights.
+            raise _diverged(epoch, self.steps_per_epoch, "a weight is not a finite number")
+
     @torch.no_grad()
     def _update_average(self, done: int) -> None:
         # Young averages forget faster, lest the random first weights linger.
@@ -167,14 +176,8 @@ def one_cycle(done: int, total: int, recipe: RecipeParams) -> float:
     return recipe.learning_rate * min(climb, fall, 1.0)
 
 
-def _check_finite(losses: torch.Tensor, epoch: int) -> None:
-    finite = losses.isfinite()
-    if not finite.all():
-        step = int(finite.int().argmin())
-        raise StageError(
-            f"epoch {epoch}, step {step + 1}: the training loss is {losses[step]:g}; "
-            "lower the learning rate in params.yaml"
-        )
+def _diverged(epoch: int, step: int, what: str) -> StageError:
+    return StageError(f"epoch {epoch}, step {step}: {what}; lower the learning rate in params.yaml")
 
 
 def _keep_freed_memory() -> None:

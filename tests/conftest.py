@@ -19,6 +19,7 @@ TINY_PARAMS = {
     "fetch.synthetic.train_images": 1000,
     "fetch.synthetic.test_images": 200,
     "train.epochs": 2,
+    "train.threads": 1,  # networks this small gain nothing from more
     "two_conv.channels": [4, 8],
     "two_conv.batch_size": 50,
     "lenet5.batch_size": 50,

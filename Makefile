@@ -1,0 +1,57 @@
+# `make help` lists the targets. Each sets up .venv first; that is skipped when nothing changed.
+.DEFAULT_GOAL := all
+SHELL := /bin/bash
+PYTHON ?= python3
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+SETUP := .venv/.ready
+
+.PHONY: all
+all: $(SETUP) ## Set up .venv and run the whole pipeline (the default)
+	dvc repro
+
+.PHONY: setup
+setup: $(SETUP) ## Set up .venv with the packages of requirements.txt
+
+$(SETUP): requirements.txt
+	$(PYTHON) -m venv .venv
+	python -m pip install --quiet --requirement requirements.txt
+	touch $@
+
+.PHONY: test
+test: $(SETUP) ## Run the tests, under five minutes; needs neither the data set nor a network
+	pytest
+
+.PHONY: lint
+lint: $(SETUP) ## Check style and format
+	ruff check .
+	ruff format --check .
+
+.PHONY: format
+format: $(SETUP) ## Put the code into its format
+	ruff check --fix .
+	ruff format .
+
+# A few epochs on drawn garments, in a clone of HEAD that is thrown away.
+DEMO := --set-param fetch.dataset=synthetic --set-param train.epochs=4
+.PHONY: demo
+demo: $(SETUP) ## Try the whole pipeline on synthetic images, without a network
+	@set -e; folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; \
+	git clone --quiet --no-hardlinks . "$$folder/demo"; cd "$$folder/demo"; \
+	export DVC_SITE_CACHE_DIR="$$folder/dvc"; \
+	git rm --quiet --cached --ignore-unmatch dvc.lock; rm -f dvc.lock; \
+	git -c user.name=demo -c user.email=demo@localhost commit --quiet --allow-empty -m demo; \
+	dvc exp run $(DEMO); \
+	dvc metrics show
+
+# In a virtual environment of its own: what resolves is not what is resolved.
+.PHONY: lock
+lock: ## Resolve requirements.in into requirements.txt
+	set -e; folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; \
+	$(PYTHON) -m venv "$$folder"; "$$folder/bin/pip" install --quiet pip-tools; \
+	"$$folder/bin/pip-compile" --quiet --strip-extras --no-header --no-emit-find-links \
+		--no-emit-index-url --no-emit-trusted-host --output-file=requirements.txt requirements.in; \
+	sed -i 's/^\(torch==[^+]*\)+[^ ]*/\1/' requirements.txt # a local version stands on one machine
+
+.PHONY: help
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | expand -t 12

@@ -1,0 +1,167 @@
+"""train: the networks, the loop, and what it hands on."""
+
+import csv
+import itertools
+import os
+import pty
+import subprocess
+import termios
+
+import pytest
+import torch
+from torch import nn
+
+from stages.common.augmentation import flip_and_shift
+from stages.common.networks import ImageClassifier, build_network, read_network
+from stages.common.params import Params, RecipeParams, load_params
+from stages.common.training import one_cycle
+from tests.conftest import REPOSITORY, Clone
+
+NETWORKS = ("two_conv", "lenet5")
+
+
+@pytest.fixture(scope="module")
+def params() -> Params:
+    return load_params(REPOSITORY / "params.yaml")
+
+
+def count(network: nn.Module, kind: type[nn.Module]) -> int:
+    return sum(isinstance(module, kind) for module in network.modules())
+
+
+def shapes(network: ImageClassifier) -> list[tuple[int, ...]]:
+    """List the shapes of what the layers with weights put out, but for the norms."""
+    found = []
+
+    def note(module: nn.Module, _inputs: object, output: torch.Tensor) -> None:
+        if isinstance(module, (nn.Conv2d, nn.Linear, nn.MaxPool2d, nn.AvgPool2d)):
+            found.append(tuple(output.shape[1:]))
+
+    for module in network.modules():
+        module.register_forward_hook(note)
+    network.eval()(torch.zeros(1, 1, 28, 28, dtype=torch.uint8))
+    return found
+
+
+def test_two_conv_is_two_convolutions_and_a_linear_layer(params: Params) -> None:
+    network = build_network("two_conv", params.two_conv)
+    assert (count(network, nn.Conv2d), count(network, nn.Linear)) == (2, 1)
+
+
+def test_lenet5_has_the_maps_and_units_of_the_paper(params: Params) -> None:
+    network = build_network("lenet5", params.lenet5)
+    c1, s2, c3, s4, c5, f6, output = (6, 28, 28), (6, 14, 14), (16, 10, 10), (16, 5, 5), 120, 84, 10
+    assert shapes(network) == [c1, s2, c3, s4, (c5, 1, 1), (f6,), (output,)]
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_network_takes_raw_images_and_carries_the_pixel_statistics(
+    built: Clone, name: str
+) -> None:
+    recipe = load_params(built.path / "params.yaml").recipe(name)
+    network = read_network(built.path / f"models/{name}/model.safetensors", name, recipe)
+    assert network.pixel_mean > 1
+    assert network.pixel_std > 1
+    assert network(torch.zeros(3, 1, 28, 28, dtype=torch.uint8)).shape == (3, 10)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_history_has_a_row_an_epoch_and_the_validation_loss_falls(built: Clone, name: str) -> None:
+    rows = list(csv.DictReader(built.read(f"models/{name}/history.csv").decode().splitlines()))
+    assert list(rows[0]) == [
+        "epoch",
+        "learning_rate",
+        "train_loss",
+        "train_accuracy",
+        "val_loss",
+        "val_accuracy",
+    ]
+    assert [row["epoch"] for row in rows] == ["1", "2"]
+    assert float(rows[-1]["val_loss"]) < float(rows[0]["val_loss"])
+
+
+def test_the_console_tells_each_epoch_in_a_line(built: Clone) -> None:
+    lines = [line for line in built.log.splitlines() if line.startswith("two_conv  epoch")]
+    assert len(lines) == 2
+    for quantity in ("train loss", "val loss", "train accuracy", "val accuracy"):
+        assert quantity in lines[0]
+    assert "\r" not in built.log  # the bar is for terminals
+
+
+def test_a_terminal_shows_a_progress_bar(clone: Clone) -> None:
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (24, 80))
+    process = subprocess.Popen(
+        ["python", "-m", "stages.train", "lenet5"],  # noqa: S607
+        cwd=clone.path,
+        env=clone.environment,
+        stdout=theirs,
+        stderr=theirs,
+    )
+    os.close(theirs)
+    shown = b""
+    try:
+        while part := os.read(ours, 4096):
+            shown += part
+    except OSError:  # Linux's way to say that the other side is closed
+        pass
+    assert process.wait() == 0
+    assert b"epoch 1:" in shown
+    assert b"/18 [" in shown
+
+
+@pytest.mark.parametrize("seed", ["train.seed", "split.seed"])
+def test_another_seed_gives_other_weights(clone: Clone, seed: str) -> None:
+    before = clone.read("models/lenet5/model.safetensors")
+    clone.set_params({seed: 2})
+    clone.dvc("repro", "train@lenet5")
+    assert clone.read("models/lenet5/model.safetensors") != before
+
+
+def test_a_batch_larger_than_the_training_split_is_refused(clone: Clone) -> None:
+    clone.set_params({"lenet5.batch_size": 5000})
+    done = clone.stage("train", "lenet5")
+    assert done.returncode == 1
+    assert done.stdout == (
+        "error: params.yaml: lenet5.batch_size: 5000 is more than the 900 images "
+        "of the training split; choose a smaller batch\n"
+    )
+
+
+def test_augmentation_gives_each_mirror_and_shift_and_nothing_else() -> None:
+    image = torch.zeros(1, 1, 28, 28, dtype=torch.uint8)
+    image[0, 0, 5:20, 8:12] = torch.arange(60, dtype=torch.uint8).view(15, 4) + 1
+    expected = {
+        torch.roll(flipped, (dy, dx), (-2, -1)).numpy().tobytes()
+        for flipped in (image, image.flip(-1))
+        for dy, dx in itertools.product((-1, 0, 1), repeat=2)
+    }
+    generator = torch.Generator().manual_seed(0)
+    images = flip_and_shift(image.expand(500, 1, 28, 28), True, 1, generator)
+    assert {found.numpy().tobytes() for found in images} == expected
+
+
+def test_what_is_shifted_in_is_background() -> None:
+    image = torch.full((200, 1, 28, 28), 255, dtype=torch.uint8)
+    images = flip_and_shift(image, False, 2, torch.Generator().manual_seed(0))
+    sums = {int(found.count_nonzero()) for found in images}
+    assert sums == {a * b for a in (26, 27, 28) for b in (26, 27, 28)}
+
+
+def test_without_augmentation_images_stay_as_they_are() -> None:
+    images = torch.randint(256, (50, 1, 28, 28), dtype=torch.uint8)
+    assert torch.equal(flip_and_shift(images, False, 0, torch.Generator()), images)
+
+
+@pytest.mark.parametrize("warmup", [0.0, 0.2, 0.5])
+def test_the_learning_rate_climbs_to_its_peak_and_falls_towards_zero(
+    params: Params, warmup: float
+) -> None:
+    recipe: RecipeParams = params.lenet5.model_copy(update={"warmup": warmup})
+    rates = [one_cycle(done, 100, recipe) for done in range(100)]
+    peak = rates.index(max(rates))
+    assert max(rates) == pytest.approx(recipe.learning_rate)
+    assert peak == pytest.approx(100 * warmup, abs=1)
+    assert rates[: peak + 1] == sorted(rates[: peak + 1])
+    assert rates[peak + 1 :] == sorted(rates[peak + 1 :], reverse=True)
+    assert 0 < rates[-1] < 0.05 * recipe.learning_rate

@@ -80,6 +80,12 @@ def test_history_has_a_row_an_epoch_and_the_validation_loss_falls(built: Clone, 
     assert float(rows[-1]["val_loss"]) < float(rows[0]["val_loss"])
 
 
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_synthetic_data_set_is_not_learnt_in_one_epoch(built: Clone, name: str) -> None:
+    first, *_ = csv.DictReader(built.read(f"models/{name}/history.csv").decode().splitlines())
+    assert float(first["val_accuracy"]) < 0.9
+
+
 def test_the_console_tells_each_epoch_in_a_line(built: Clone) -> None:
     lines = [line for line in built.log.splitlines() if line.startswith("two_conv  epoch")]
     assert len(lines) == 2

@@ -10,8 +10,14 @@ from typing import Any
 import pytest
 import yaml
 from dvc.utils.serialize import modify_yaml
+from hypothesis import settings
 
 REPOSITORY = Path(__file__).parents[1]
+
+# The same examples every time in the default run; new ones with --hypothesis-profile=thorough.
+settings.register_profile("quick", max_examples=100, deadline=None, derandomize=True)
+settings.register_profile("thorough", max_examples=5000, deadline=None)
+settings.load_profile("quick")
 
 # As small as can be while everything that a full run does still happens.
 TINY_PARAMS = {

@@ -45,6 +45,7 @@ DAMAGED_IMAGES = {
     "no magic": (gzip.compress(bytes(100)), "expected the magic number 2051, found 0"),
     "32x32 pixels": (idx(8, 1, 32, 32, body=bytes(1024)), "28x28 pixels, found 32x32"),
     "no images": (idx(8, 0, 28, 28, body=b""), "expected images, found none"),
+    "an endless shape": (idx(8, 2**32 - 1, 2**32 - 1, 0, body=b""), "not a whole gzip file"),
     "short": (idx(8, 3, 28, 28, body=bytes(2351)), "promises 2,352 bytes, it holds 2,351"),
     "long": (idx(8, 3, 28, 28, body=bytes(2353)), "promises 2,352 bytes, it holds more"),
     "boundless": (idx(8, 2**32 - 1, 28, 28, body=b""), f"more than {MAX_BYTES:,}"),

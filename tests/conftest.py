@@ -56,6 +56,19 @@ class Clone:
         assert done.returncode == 0 or not check, f"{command} failed:\n{done.stdout}"
         return done
 
+    def start(self, *command: str) -> subprocess.Popen[str]:
+        """Start a command in a process group of its own, to be killed by the test."""
+        return subprocess.Popen(
+            command,
+            cwd=self.path,
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
     def dvc(self, *arguments: str, **environment: str) -> str:
         return self.run("dvc", *arguments, **environment).stdout
 

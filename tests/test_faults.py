@@ -5,6 +5,8 @@ import random
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -29,7 +31,7 @@ def test_a_repro_after_a_kill_at_any_moment_ends_in_the_same_lock(
     moments = random.Random(0)  # noqa: S311, nothing is secret here
     for number in range(KILLS):
         clone = copy(source, tmp_path / f"killed-{number}")
-        dvc = start_in_its_own_group(clone, "dvc", "repro")
+        dvc = clone.start("dvc", "repro")
         time.sleep(moments.uniform(0, duration))
         os.killpg(dvc.pid, signal.SIGKILL)
         log = dvc.communicate()[0]
@@ -39,22 +41,57 @@ def test_a_repro_after_a_kill_at_any_moment_ends_in_the_same_lock(
         print(f"kill {number + 1}: after {len(log.splitlines())} lines of log, the same dvc.lock")
 
 
-def start_in_its_own_group(clone: Clone, *command: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        command,
-        cwd=clone.path,
-        env=clone.environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
-
-
 def assert_whole_or_absent(clone: Clone, whole: Clone) -> None:
     """Check that each out is either not there or what a whole ``dvc repro`` made."""
     for stage in yaml.safe_load(whole.read("dvc.lock"))["stages"].values():
         for out in stage["outs"]:
             if (clone.path / out["path"]).exists():
                 assert clone.read(out["path"]) == whole.read(out["path"])
+
+
+STAGE_FOLDERS = {  # what each stage writes, and where most of it goes
+    "fetch": "data/raw",
+    "split": "data/split",
+    "train lenet5": "models/lenet5",
+    "evaluate lenet5": "plots/lenet5",
+    "predict lenet5": "data/predictions",
+}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small disk")
+@pytest.mark.parametrize("command", STAGE_FOLDERS)
+def test_a_full_disk_leaves_nothing_half_written(command: str, clone: Clone) -> None:
+    folder = clone.path / STAGE_FOLDERS[command]
+    with mounted(folder, "size=4k"):
+        done = clone.stage(*command.split())
+        assert done.returncode == 1
+        assert f"error: {folder.relative_to(clone.path)}/" in done.stdout
+        assert "No space left on device; nothing was left half-written" in done.stdout
+        assert "Traceback" not in done.stdout
+        written = {path.name: path.read_bytes() for path in folder.iterdir()}
+    for name, content in written.items():
+        assert content == (folder / name).read_bytes(), "what was written is whole"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a read-only folder")
+def test_a_read_only_folder_is_named_in_one_line(clone: Clone) -> None:
+    with mounted(clone.path / "data/raw", "ro"):
+        done = clone.stage("fetch")
+    assert done.returncode == 1
+    assert done.stdout == (
+        "error: data/raw/train-images-idx3-ubyte.gz: Read-only file system; "
+        "nothing was left half-written\n"
+    )
+
+
+@contextmanager
+def mounted(folder: Path, options: str) -> Iterator[None]:
+    """Mount a memory file system over a folder, which hides what is in it."""
+    folder.mkdir(exist_ok=True)
+    mount = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("this root may not mount anything")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)  # noqa: S607

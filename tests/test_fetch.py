@@ -1,8 +1,11 @@
 """``fetch`` brings the right bytes or none, whatever the network does."""
 
 import hashlib
+import os
+import signal
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -100,19 +103,21 @@ def unused_port() -> Iterator[int]:
         yield taken.getsockname()[1]
 
 
-def fetch(clone: Clone, *mirrors: str, retries: int = 0, **environment: str) -> tuple[int, str]:
+def use_mirrors(clone: Clone, *mirrors: str, timeout: float = 0.5, retries: int = 0) -> None:
+    files = {name: hashlib.sha256(content).hexdigest() for name, content in RIGHT.items()}
     clone.set_params(
         {
             "fetch.dataset": "fashion-mnist",
             "fetch.mirrors": [*mirrors],
-            "fetch.timeout": 0.5,
+            "fetch.timeout": timeout,
             "fetch.retries": retries,
-            "fetch.files": [
-                {"name": name, "sha256": hashlib.sha256(content).hexdigest()}
-                for name, content in RIGHT.items()
-            ],
+            "fetch.files": [{"name": name, "sha256": digest} for name, digest in files.items()],
         }
     )
+
+
+def fetch(clone: Clone, *mirrors: str, retries: int = 0, **environment: str) -> tuple[int, str]:
+    use_mirrors(clone, *mirrors, retries=retries)
     done = clone.stage("fetch", **environment)
     return done.returncode, done.stdout
 
@@ -221,3 +226,41 @@ def test_the_synthetic_data_set_needs_no_network_and_is_drawn_from_its_seed(
     labels = read_labels(fresh.path / "data/raw" / TRAIN_LABELS, len(CLASS_NAMES))
     assert images.shape == (1000, 28, 28)
     assert np.bincount(labels).tolist() == [100] * len(CLASS_NAMES)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+def test_a_signal_in_the_middle_of_a_download_leaves_no_file(
+    number: signal.Signals, fresh: Clone, server: Server
+) -> None:
+    use_mirrors(fresh, server.mirror("stall"), timeout=60)
+    fetching = fresh.start("python", "-m", "stages.fetch")
+    while not list(fresh.path.glob("data/raw/.*.part")):
+        assert fetching.poll() is None
+        time.sleep(0.01)
+    os.killpg(fetching.pid, number)
+    log = fetching.communicate()[0]
+    left = [path.suffix for path in fresh.path.glob("data/raw/*")]
+    assert fetching.returncode == (-9 if number == signal.SIGKILL else 128 + number)
+    assert left == ([".part"] if number == signal.SIGKILL else [])
+    assert log == ("interrupted\n" if number == signal.SIGINT else "")
+
+    assert fetch(fresh, server.mirror("good"))[0] == 0
+    assert raw_files(fresh) == RIGHT
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_stage_ends_with_the_dvc_that_runs_it(
+    number: signal.Signals, fresh: Clone, server: Server
+) -> None:
+    use_mirrors(fresh, server.mirror("stall"), timeout=60)
+    dvc = fresh.start("dvc", "repro", "fetch")
+    while not list(fresh.path.glob("data/raw/.*.part")):
+        assert dvc.poll() is None
+        time.sleep(0.01)
+    dvc.send_signal(number)  # to dvc alone, not to its group
+    dvc.communicate()  # returns when the stage, which shares the pipe, is gone too
+    assert raw_files(fresh) == {}
+
+    use_mirrors(fresh, server.mirror("good"))
+    fresh.dvc("repro", "fetch")
+    assert raw_files(fresh) == RIGHT

@@ -95,3 +95,49 @@ def mounted(folder: Path, options: str) -> Iterator[None]:
         yield
     finally:
         subprocess.run(["umount", str(folder)], check=True)  # noqa: S607
+
+
+def test_a_training_that_diverges_names_the_step_and_keeps_the_last_good_state(
+    clone: Clone,
+) -> None:
+    clone.set_params(
+        {
+            "train.epochs": 4,
+            "lenet5.learning_rate": 10,  # the highest that the bounds allow, as are the next two
+            "lenet5.momentum": 0.99,
+            "lenet5.weight_decay": 1,
+            "lenet5.warmup": 0.75,
+        }
+    )
+    before = clone.read("models/lenet5/model.safetensors")
+    for expected in ("lenet5  epoch  1/4", "lenet5: goes on after epoch 1 of 4"):
+        done = clone.stage("train", "lenet5")
+        assert done.returncode == 1
+        assert expected in done.stdout
+        error = next(line for line in done.stdout.splitlines() if line.startswith("error: "))
+        assert error.startswith("error: epoch 2, step ")
+        assert error.endswith("the training loss is nan; lower the learning rate in params.yaml")
+        assert "Traceback" not in done.stdout
+    assert clone.read("models/lenet5/model.safetensors") == before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "stage", ["fetch", "split", "train@lenet5", "evaluate@lenet5", "predict@lenet5"]
+)
+def test_a_signal_to_each_stage_leaves_nothing_half_written(
+    stage: str, number: signal.Signals, clone: Clone, built: Clone
+) -> None:
+    dvc = clone.start("dvc", "repro", "--force", "--single-item", stage)
+    line = ""
+    while not line.startswith("> python"):  # that starts the stage
+        line = dvc.stdout.readline()
+    time.sleep(random.uniform(0, 3))  # noqa: S311, nothing is secret here
+    os.killpg(dvc.pid, number)
+    log = dvc.communicate()[0]
+    assert_whole_or_absent(clone, built)
+    print(f"{stage}, {number.name}: dvc exits with {dvc.returncode}, says {log!r:.300}")
+    clone.dvc("repro")
+    assert clone.read("dvc.lock") == built.read("dvc.lock")
+    assert clone.git("status", "--porcelain") == ""

@@ -1,6 +1,7 @@
 """The pipeline's stages, in order: fetch, split, train, evaluate, predict."""
 
-from stages.common import determinism
+from stages.common import console, determinism
 
 # A package is imported before its modules, so no stage can import torch ahead of the pins.
 determinism.pin_cpu_code_paths()
+console.end_with_dvc()

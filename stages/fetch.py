@@ -145,12 +145,12 @@ def explain(error: Exception, timeout: float) -> tuple[str, bool]:
     cause: BaseException = error
     while cause.__context__:  # requests wraps urllib3, which wraps the socket's error
         cause = cause.__context__
-    reason = cause.strerror if isinstance(cause, OSError) and cause.strerror else str(cause)
+    reason = getattr(cause, "strerror", None) or repr(cause)
     if isinstance(cause, TimeoutError):
         reason = f"not a byte for {timeout:g} seconds"
     if isinstance(error, requests.exceptions.ProxyError):
         reason = f"the proxy set in the environment: {reason}"
-    return " ".join(reason.split()), isinstance(error, OSError)
+    return f"{reason:.200}", isinstance(error, OSError)
 
 
 def check_digest(path: Path, expected: str) -> None:
@@ -164,7 +164,8 @@ def check_digest(path: Path, expected: str) -> None:
     found = sha256(path)
     if found != expected:
         size = path.stat().st_size
-        raise SourceError(f"another file, {size:,} bytes with SHA-256 {found}, not {expected}")
+        digests = f"SHA-256 {found[:12]}..., not {expected[:12]}..."
+        raise SourceError(f"another file, {size:,} bytes with {digests}")
 
 
 if __name__ == "__main__":

@@ -10,8 +10,14 @@ from typing import Any
 import pytest
 import yaml
 from dvc.utils.serialize import modify_yaml
+from hypothesis import settings
 
 REPOSITORY = Path(__file__).parents[1]
+
+# The same examples every time in the default run; new ones with --hypothesis-profile=thorough.
+settings.register_profile("quick", max_examples=100, deadline=None, derandomize=True)
+settings.register_profile("thorough", max_examples=5000, deadline=None)
+settings.load_profile("quick")
 
 # As small as can be while everything that a full run does still happens.
 TINY_PARAMS = {
@@ -50,6 +56,19 @@ class Clone:
         )
         assert done.returncode == 0 or not check, f"{command} failed:\n{done.stdout}"
         return done
+
+    def start(self, *command: str) -> subprocess.Popen[str]:
+        """Start a command in a process group of its own, to be killed by the test."""
+        return subprocess.Popen(
+            command,
+            cwd=self.path,
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
 
     def dvc(self, *arguments: str, **environment: str) -> str:
         return self.run("dvc", *arguments, **environment).stdout

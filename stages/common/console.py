@@ -1,5 +1,7 @@
 """How a stage speaks to its user: errors in one line, small tables."""
 
+import ctypes
+import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -29,6 +31,16 @@ def run_stage(main: Callable[[], None]) -> NoReturn:
         print("interrupted", file=sys.stderr)
         sys.exit(128 + signal.SIGINT)
     sys.exit(0)
+
+
+def end_with_dvc() -> None:
+    """Let Linux stop a stage that DVC runs when DVC is killed.
+
+    It would go on otherwise, and write its outs beside, or after, those of the next ``dvc repro``.
+    """
+    pr_set_pdeathsig = 1  # from linux/prctl.h
+    if sys.platform == "linux" and "DVC_STAGE" in os.environ:
+        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)
 
 
 def _exit_on_signal(number: int, _frame: FrameType | None) -> NoReturn:

@@ -71,11 +71,11 @@ def read_idx(path: Path, dimensions: int) -> np.ndarray:
             if len(content) < size or file.read(1):
                 more = "more" if len(content) == size else f"{len(content):,}"
                 raise _refuse(path, f"its header promises {size:,} bytes, it holds {more}")
+            return np.frombuffer(content, np.uint8).reshape(shape)
     except FileNotFoundError:
         raise StageError(f"{path}: no such file; run `dvc repro fetch` to bring it") from None
-    except (OSError, EOFError, zlib.error, struct.error) as error:
+    except (OSError, EOFError, ValueError, zlib.error, struct.error) as error:
         raise _refuse(path, f"not a whole gzip file in the IDX format ({error})") from None
-    return np.frombuffer(content, np.uint8).reshape(shape)
 
 
 def encode_idx(array: np.ndarray) -> bytes:

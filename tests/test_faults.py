@@ -1,0 +1,143 @@
+"""Full disks, signals and kills leave nothing half-written, and the next run just works."""
+
+import os
+import random
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.conftest import Clone, copy
+
+KILLS = 20
+
+
+@pytest.mark.slow
+def test_a_repro_after_a_kill_at_any_moment_ends_in_the_same_lock(
+    source: Clone, tmp_path: Path
+) -> None:
+    source = copy(source, tmp_path / "source")
+    source.set_params({"networks": ["lenet5"]})
+    whole = copy(source, tmp_path / "whole")
+    start = time.monotonic()
+    whole.dvc("repro")
+    duration = time.monotonic() - start
+    lock = whole.read("dvc.lock")
+    moments = random.Random(0)  # noqa: S311, nothing is secret here
+    for number in range(KILLS):
+        clone = copy(source, tmp_path / f"killed-{number}")
+        dvc = clone.start("dvc", "repro")
+        time.sleep(moments.uniform(0, duration))
+        os.killpg(dvc.pid, signal.SIGKILL)
+        log = dvc.communicate()[0]
+        assert_whole_or_absent(clone, whole)
+        clone.dvc("repro")
+        assert clone.read("dvc.lock") == lock
+        print(f"kill {number + 1}: after {len(log.splitlines())} lines of log, the same dvc.lock")
+
+
+def assert_whole_or_absent(clone: Clone, whole: Clone) -> None:
+    """Check that each out is either not there or what a whole ``dvc repro`` made."""
+    for stage in yaml.safe_load(whole.read("dvc.lock"))["stages"].values():
+        for out in stage["outs"]:
+            if (clone.path / out["path"]).exists():
+                assert clone.read(out["path"]) == whole.read(out["path"])
+
+
+STAGE_FOLDERS = {  # what each stage writes, and where most of it goes
+    "fetch": "data/raw",
+    "split": "data/split",
+    "train lenet5": "models/lenet5",
+    "evaluate lenet5": "plots/lenet5",
+    "predict lenet5": "data/predictions",
+}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small disk")
+@pytest.mark.parametrize("command", STAGE_FOLDERS)
+def test_a_full_disk_leaves_nothing_half_written(command: str, clone: Clone) -> None:
+    folder = clone.path / STAGE_FOLDERS[command]
+    with mounted(folder, "size=4k"):
+        done = clone.stage(*command.split())
+        assert done.returncode == 1
+        assert f"error: {folder.relative_to(clone.path)}/" in done.stdout
+        assert "No space left on device; nothing was left half-written" in done.stdout
+        assert "Traceback" not in done.stdout
+        written = {path.name: path.read_bytes() for path in folder.iterdir()}
+    for name, content in written.items():
+        assert content == (folder / name).read_bytes(), "what was written is whole"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a read-only folder")
+def test_a_read_only_folder_is_named_in_one_line(clone: Clone) -> None:
+    with mounted(clone.path / "data/raw", "ro"):
+        done = clone.stage("fetch")
+    assert done.returncode == 1
+    assert done.stdout == (
+        "error: data/raw/train-images-idx3-ubyte.gz: Read-only file system; "
+        "nothing was left half-written\n"
+    )
+
+
+@contextmanager
+def mounted(folder: Path, options: str) -> Iterator[None]:
+    """Mount a memory file system over a folder, which hides what is in it."""
+    folder.mkdir(exist_ok=True)
+    mount = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("this root may not mount anything")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)  # noqa: S607
+
+
+def test_a_training_that_diverges_names_the_step_and_keeps_the_last_good_state(
+    clone: Clone,
+) -> None:
+    clone.set_params(
+        {
+            "train.epochs": 4,
+            "lenet5.learning_rate": 10,  # the highest that the bounds allow, as are the next two
+            "lenet5.momentum": 0.99,
+            "lenet5.weight_decay": 1,
+            "lenet5.warmup": 0.75,
+        }
+    )
+    before = clone.read("models/lenet5/model.safetensors")
+    for expected in ("lenet5  epoch  1/4", "lenet5: goes on after epoch 1 of 4"):
+        done = clone.stage("train", "lenet5")
+        assert done.returncode == 1
+        assert expected in done.stdout
+        error = next(line for line in done.stdout.splitlines() if line.startswith("error: "))
+        assert error.startswith("error: epoch 2, step ")
+        assert error.endswith("the training loss is nan; lower the learning rate in params.yaml")
+        assert "Traceback" not in done.stdout
+    assert clone.read("models/lenet5/model.safetensors") == before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "stage", ["fetch", "split", "train@lenet5", "evaluate@lenet5", "predict@lenet5"]
+)
+def test_a_signal_to_each_stage_leaves_nothing_half_written(
+    stage: str, number: signal.Signals, clone: Clone, built: Clone
+) -> None:
+    dvc = clone.start("dvc", "repro", "--force", "--single-item", stage)
+    line = ""
+    while not line.startswith("> python"):  # that starts the stage
+        line = dvc.stdout.readline()
+    time.sleep(random.uniform(0, 3))  # noqa: S311, nothing is secret here
+    os.killpg(dvc.pid, number)
+    log = dvc.communicate()[0]
+    assert_whole_or_absent(clone, built)
+    print(f"{stage}, {number.name}: dvc exits with {dvc.returncode}, says {log!r:.300}")
+    clone.dvc("repro")
+    assert clone.read("dvc.lock") == built.read("dvc.lock")
+    assert clone.git("status", "--porcelain") == ""

@@ -1,0 +1,266 @@
+"""``fetch`` brings the right bytes or none, whatever the network does."""
+
+import hashlib
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from stages.common.fashion_mnist import (
+    CLASS_NAMES,
+    RAW_FILES,
+    TEST_IMAGES,
+    TEST_LABELS,
+    TRAIN_IMAGES,
+    TRAIN_LABELS,
+)
+from stages.common.idx import read_images, read_labels
+from tests.conftest import Clone
+
+# Small ones: what counts is that their digests are those in params.yaml.
+RIGHT = {name: f"Fashion-{name:26}".encode() for name in RAW_FILES}
+PLAIN_MNIST = b"plain MNIST"
+HTML = b"<!DOCTYPE html><title>Sign in to this hotel's network</title>"
+
+
+class Misbehaving(BaseHTTPRequestHandler):
+    """Answers ``/FAULT/NAME`` with that fault, ``/good/NAME`` rightly."""
+
+    def do_GET(self) -> None:
+        self.server.requests.append(self.path)
+        asked = sum(path.startswith("/once/") for path in self.server.requests)
+        _, fault, name = self.path.split("/")
+        right = RIGHT[name]
+        answers = {
+            "good": lambda: self.answer(200, right),
+            "missing": lambda: self.answer(404, HTML),
+            "broken": lambda: self.answer(500, HTML),
+            "moved": lambda: self.answer(302, b"", Location=f"/good/{name}"),
+            "circle": lambda: self.answer(302, b"", Location=self.path),
+            "stall": lambda: self.stall(right),
+            "silent": lambda: self.server.over.wait(60),
+            "truncated": lambda: self.answer(200, right[:-9], length=len(right)),
+            "flipped": lambda: self.answer(200, bytes([right[0] ^ 1]) + right[1:]),
+            "html": lambda: self.answer(200, HTML),
+            "mnist": lambda: self.answer(200, PLAIN_MNIST),
+            "garbled": lambda: self.wfile.write(b"\0\1\2\3\r\n\r\n"),
+            "once": lambda: self.answer(200 if asked > 1 else 503, right),
+        }
+        answers[fault]()
+
+    def answer(self, status: int, body: bytes, length: int | None = None, **headers: str) -> None:
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.send_header("Connection", "close")
+        self.send_header("Content-Length", str(len(body) if length is None else length))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def stall(self, body: bytes) -> None:
+        self.answer(200, body[:9], length=len(body))
+        self.server.over.wait(60)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+class Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Misbehaving)
+        self.requests: list[str] = []
+        self.over = threading.Event()
+
+    def mirror(self, fault: str) -> str:
+        return f"http://127.0.0.1:{self.server_port}/{fault}/"
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with Server() as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield server
+        server.over.set()
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def unused_port() -> Iterator[int]:
+    """A port that refuses connections: bound, not listening."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield taken.getsockname()[1]
+
+
+def use_mirrors(clone: Clone, *mirrors: str, timeout: float = 0.5, retries: int = 0) -> None:
+    files = {name: hashlib.sha256(content).hexdigest() for name, content in RIGHT.items()}
+    clone.set_params(
+        {
+            "fetch.dataset": "fashion-mnist",
+            "fetch.mirrors": [*mirrors],
+            "fetch.timeout": timeout,
+            "fetch.retries": retries,
+            "fetch.files": [{"name": name, "sha256": digest} for name, digest in files.items()],
+        }
+    )
+
+
+def fetch(clone: Clone, *mirrors: str, retries: int = 0, **environment: str) -> tuple[int, str]:
+    use_mirrors(clone, *mirrors, retries=retries)
+    done = clone.stage("fetch", **environment)
+    return done.returncode, done.stdout
+
+
+def raw_files(clone: Clone) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in (clone.path / "data/raw").glob("*")}
+
+
+FAULTS = {
+    "missing": "HTTP 404 Not Found",
+    "broken": "HTTP 500 Internal Server Error",
+    "circle": "TooManyRedirects('Exceeded 30 redirects.')",
+    "stall": "not a byte for 0.5 seconds",
+    "silent": "not a byte for 0.5 seconds",
+    "truncated": "IncompleteRead(",
+    "flipped": "another file, 34 bytes with SHA-256 ",
+    "html": "another file, 61 bytes with SHA-256 ",
+    "mnist": "another file, 11 bytes with SHA-256 ",
+    "garbled": "BadStatusLine('\\x00\\x01\\x02\\x03",
+}
+
+
+def test_when_no_mirror_serves_each_is_listed_with_its_reason(
+    fresh: Clone, server: Server, unused_port: int
+) -> None:
+    reasons = {server.mirror(fault): reason for fault, reason in FAULTS.items()}
+    reasons[f"http://127.0.0.1:{unused_port}/"] = "Connection refused"
+    reasons["http://no-such-host.invalid/"] = ""  # each resolver has its own words
+    code, log = fetch(fresh, *reasons)
+    assert code == 1
+    first, *listed, advice = log[log.index("error: ") :].splitlines()
+    assert first == f"error: data/raw/{TRAIN_IMAGES}: no source has the right file:"
+    for line, (mirror, reason) in zip(listed, reasons.items(), strict=True):
+        assert line.startswith(f"  {mirror}: {reason}")
+        assert len(line) < 150
+    assert "FASHION_MNIST_DIR" in advice
+    assert "make demo" in advice
+    assert raw_files(fresh) == {}
+
+
+def test_bad_mirrors_are_passed_over_with_a_line(fresh: Clone, server: Server) -> None:
+    code, log = fetch(fresh, *map(server.mirror, [*FAULTS, "moved"]))
+    assert code == 0
+    for name in RIGHT:
+        for fault, reason in FAULTS.items():
+            assert f"{name}: passed over {server.mirror(fault)}: {reason}" in log
+        assert f"{name}: from {server.mirror('moved')}" in log
+    assert log.count("\n") == len(RIGHT) * (len(FAULTS) + 1), "no progress bar off a terminal"
+    assert raw_files(fresh) == RIGHT
+
+    server.requests.clear()
+    code, log = fetch(fresh, server.mirror("good"))
+    assert code == 0
+    assert log.splitlines() == [f"{name}: already there" for name in RIGHT]
+    assert server.requests == []
+
+
+def test_trouble_that_may_pass_is_tried_again_and_a_404_is_not(
+    fresh: Clone, server: Server
+) -> None:
+    code, log = fetch(fresh, server.mirror("missing"), server.mirror("once"), retries=1)
+    assert code == 0
+    assert f"{TRAIN_IMAGES}: trying {server.mirror('once')} again: HTTP 503" in log
+    asked = [path for path in server.requests if path.endswith(TRAIN_IMAGES)]
+    assert [path.split("/")[1] for path in asked] == ["missing", "once", "once"]
+
+
+def test_a_dead_proxy_is_named(fresh: Clone, server: Server, unused_port: int) -> None:
+    proxy = f"http://127.0.0.1:{unused_port}"
+    code, log = fetch(fresh, server.mirror("good"), http_proxy=proxy, no_proxy="")
+    assert code == 1
+    assert "the proxy set in the environment: Connection refused" in log
+    assert server.requests == []
+
+
+def test_a_local_folder_wins_and_its_wrong_files_are_passed_over(
+    fresh: Clone, server: Server, tmp_path: Path
+) -> None:
+    for name, content in RIGHT.items():
+        (tmp_path / name).write_bytes(content)
+    (tmp_path / TEST_LABELS).write_bytes(PLAIN_MNIST)
+    (tmp_path / TEST_IMAGES).unlink()
+    code, log = fetch(fresh, server.mirror("good"), FASHION_MNIST_DIR=str(tmp_path))
+    assert code == 0
+    assert f"{TRAIN_IMAGES}: from {tmp_path}/" in log
+    assert f"{TEST_LABELS}: passed over {tmp_path}/: another file" in log
+    assert f"{TEST_IMAGES}: passed over {tmp_path}/: No such file or directory" in log
+    assert sorted(server.requests) == [f"/good/{TEST_IMAGES}", f"/good/{TEST_LABELS}"]
+    assert raw_files(fresh) == RIGHT
+
+
+def test_the_synthetic_data_set_needs_no_network_and_is_drawn_from_its_seed(
+    fresh: Clone,
+) -> None:
+    # No mirror answers: conftest's tiny params ask for the synthetic data set.
+    fresh.set_params({"fetch.mirrors": ["http://no-such-host.invalid/"]})
+    drawn = []
+    for seed in (1, 1, 2):
+        fresh.set_params({"fetch.synthetic.seed": seed})
+        assert fresh.stage("fetch").returncode == 0
+        drawn.append(raw_files(fresh))
+    first, again, other = drawn
+    assert first == again
+    assert all(first[name] != other[name] for name in (TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES))
+    images = read_images(fresh.path / "data/raw" / TRAIN_IMAGES)
+    labels = read_labels(fresh.path / "data/raw" / TRAIN_LABELS, len(CLASS_NAMES))
+    assert images.shape == (1000, 28, 28)
+    assert np.bincount(labels).tolist() == [100] * len(CLASS_NAMES)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+def test_a_signal_in_the_middle_of_a_download_leaves_no_file(
+    number: signal.Signals, fresh: Clone, server: Server
+) -> None:
+    use_mirrors(fresh, server.mirror("stall"), timeout=60)
+    fetching = fresh.start("python", "-m", "stages.fetch")
+    while not list(fresh.path.glob("data/raw/.*.part")):
+        assert fetching.poll() is None
+        time.sleep(0.01)
+    os.killpg(fetching.pid, number)
+    log = fetching.communicate()[0]
+    left = [path.suffix for path in fresh.path.glob("data/raw/*")]
+    assert fetching.returncode == (-9 if number == signal.SIGKILL else 128 + number)
+    assert left == ([".part"] if number == signal.SIGKILL else [])
+    assert log == ("interrupted\n" if number == signal.SIGINT else "")
+
+    assert fetch(fresh, server.mirror("good"))[0] == 0
+    assert raw_files(fresh) == RIGHT
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_stage_ends_with_the_dvc_that_runs_it(
+    number: signal.Signals, fresh: Clone, server: Server
+) -> None:
+    use_mirrors(fresh, server.mirror("stall"), timeout=60)
+    dvc = fresh.start("dvc", "repro", "fetch")
+    while not list(fresh.path.glob("data/raw/.*.part")):
+        assert dvc.poll() is None
+        time.sleep(0.01)
+    dvc.send_signal(number)  # to dvc alone, not to its group
+    dvc.communicate()  # returns when the stage, which shares the pipe, is gone too
+    assert raw_files(fresh) == {}
+
+    use_mirrors(fresh, server.mirror("good"))
+    fresh.dvc("repro", "fetch")
+    assert raw_files(fresh) == RIGHT

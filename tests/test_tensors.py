@@ -1,0 +1,146 @@
+"""Splits and networks on disk: what is read is whole and ours, or is refused in one line."""
+
+import contextlib
+import json
+import math
+import struct
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stages.common.console import StageError
+from stages.common.networks import build_network, read_network, write_network
+from stages.common.params import load_params
+from stages.common.tensors import LabelledImages, read_split, read_tensors, write_split
+from tests.conftest import REPOSITORY
+
+PARAMS = load_params(REPOSITORY / "params.yaml")
+EXAMPLES = LabelledImages(torch.arange(2 * 784).to(torch.uint8).view(2, 1, 28, 28), torch.arange(2))
+
+
+def encode(content: object, images: torch.Tensor, labels: torch.Tensor) -> bytes:
+    metadata = {"content": content if isinstance(content, str) else json.dumps(content)}
+    return safetensors.torch.save({"images": images, "labels": labels}, metadata)
+
+
+def encode_header(header: bytes, length: int | None = None) -> bytes:
+    return struct.pack("<Q", len(header) if length is None else length) + header
+
+
+GOOD = encode({"dataset": "synthetic"}, *EXAMPLES)
+NOT_WHOLE = "not a whole safetensors file"
+NOT_OURS = "a safetensors file that this pipeline didn't write"
+DAMAGED_SPLITS = {
+    "missing": (None, "no such file"),
+    "empty": (b"", NOT_WHOLE),
+    "truncated": (GOOD[:-1], NOT_WHOLE),
+    "something behind it": (GOOD + b"more", NOT_WHOLE),
+    "a pickle": (b"\x80\x04}.", NOT_WHOLE),
+    "a header of 4 EiB": (encode_header(b"{}", 2**62), NOT_WHOLE),
+    "a deep header": (encode_header(b'{"a":' * 10**5), NOT_WHOLE),
+    "an endless shape": (
+        encode_header(
+            b'{"__metadata__": {"content": "{}"}, "images":'
+            b'{"dtype": "U8", "shape": [0, 9223372036854775808], "data_offsets": [0, 0]}}'
+        ),
+        NOT_OURS,
+    ),
+    "of another program": (safetensors.torch.save({"images": EXAMPLES.images}), NOT_OURS),
+    "no JSON in it": (encode("{", *EXAMPLES), NOT_OURS),
+    "deep JSON in it": (encode("[" * 10**5, *EXAMPLES), NOT_OURS),
+    "a number for its JSON": (encode(3, *EXAMPLES), NOT_OURS),
+    "no data set's name": (encode({}, *EXAMPLES), "expected the name of a data set, found None"),
+    "other tensors": (
+        safetensors.torch.save({"weights": EXAMPLES.labels}, {"content": "{}"}),
+        "expected images and labels, found ['weights']",
+    ),
+    "float images": (
+        encode({"dataset": "x"}, EXAMPLES.images.float(), EXAMPLES.labels),
+        "expected images of torch.uint8 ['N', 1, 28, 28], found torch.float32 [2, 1, 28, 28]",
+    ),
+    "flat images": (
+        encode({"dataset": "x"}, EXAMPLES.images.view(2, 784), EXAMPLES.labels),
+        "found torch.uint8 [2, 784]",
+    ),
+    "a label too few": (
+        encode({"dataset": "x"}, EXAMPLES.images, EXAMPLES.labels[:1]),
+        "found 2 images and 1 labels",
+    ),
+    "label 10": (
+        encode({"dataset": "x"}, EXAMPLES.images, EXAMPLES.labels + 9),
+        "expected labels from 0 to 9",
+    ),
+    "nothing in it": (
+        encode({"dataset": "x"}, EXAMPLES.images[:0], EXAMPLES.labels[:0]),
+        "found 0 images and 0 labels",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", DAMAGED_SPLITS)
+def test_a_damaged_split_is_refused_in_one_line(fault: str, tmp_path: Path) -> None:
+    content, reason = DAMAGED_SPLITS[fault]
+    path = tmp_path / "val.safetensors"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(StageError) as refusal:
+        read_split(path)
+    message = str(refusal.value)
+    assert message.startswith(f"{path}: ")
+    assert reason in message
+    assert "run `dvc repro split`" in message
+    assert "\n" not in message
+    assert len(message) < len(str(path)) + 250
+
+
+def test_a_split_comes_back_as_it_was(tmp_path: Path) -> None:
+    write_split(tmp_path / "val.safetensors", EXAMPLES, "synthetic")
+    examples, dataset = read_split(tmp_path / "val.safetensors")
+    assert dataset == "synthetic"
+    assert torch.equal(examples.images, EXAMPLES.images)
+    assert torch.equal(examples.labels, EXAMPLES.labels)
+
+
+def test_only_the_network_that_params_describe_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    network = build_network("lenet5", PARAMS.lenet5)
+    write_network(path, "lenet5", network)
+    assert not read_network(path, "lenet5", PARAMS.lenet5).training
+    with pytest.raises(StageError, match="expected the weights of two_conv, found lenet5"):
+        read_network(path, "two_conv", PARAMS.two_conv)
+
+    write_network(path, "two_conv", build_network("two_conv", PARAMS.two_conv))
+    other = PARAMS.two_conv.model_copy(update={"channels": [4, 8]})
+    with pytest.raises(StageError, match=r"\[4, 1, 5, 5\] by params.yaml, found .*; delete it and"):
+        read_network(path, "two_conv", other)
+
+    write_split(path, EXAMPLES, "synthetic")
+    with pytest.raises(StageError, match="expected the weights of lenet5, found no network"):
+        read_network(path, "lenet5", PARAMS.lenet5)
+
+    network.layers[0].weight.data[0] = math.nan
+    write_network(path, "lenet5", network)
+    with pytest.raises(StageError, match=r"found NaN or infinity; .*train@lenet5"):
+        read_network(path, "lenet5", PARAMS.lenet5)
+
+
+@given(start=st.integers(0, len(GOOD)), cut=st.integers(0, 8), put=st.binary(max_size=8))
+def test_a_mutated_split_is_read_or_refused(
+    start: int, cut: int, put: bytes, tmp_path_factory
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "mutated.safetensors"
+    path.write_bytes(GOOD[:start] + put + GOOD[start + cut :])
+    with contextlib.suppress(StageError):
+        read_split(path)
+
+
+@given(header=st.binary(max_size=200), length=st.none() | st.integers(0, 2**64 - 1))
+def test_any_bytes_are_refused(header: bytes, length: int | None, tmp_path_factory) -> None:
+    path = tmp_path_factory.getbasetemp() / "any.safetensors"
+    path.write_bytes(encode_header(header, length))
+    with pytest.raises(StageError):
+        read_tensors(path, "split")

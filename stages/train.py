@@ -50,13 +50,14 @@ def main() -> None:
     make_torch_deterministic(params.train.threads)
     train, _ = read_split(TRAIN_SPLIT)
     val, _ = read_split(VAL_SPLIT)
+    pixels = read_pixel_statistics()
     resume = ResumeState(
         name,
         params={"train": params.train.model_dump(), name: recipe.model_dump()},
         data=[TRAIN_SPLIT, VAL_SPLIT, PIXEL_STATISTICS],
     )
 
-    network, history = fit(name, params, train, val, read_pixel_statistics(), resume)
+    network, history = fit(name, params, train, val, pixels, resume)
 
     write_network(MODELS_FOLDER / name / "model.safetensors", name, network)
     write_csv(MODELS_FOLDER / name / "history.csv", HISTORY_HEADER, history)
@@ -112,7 +113,7 @@ def fit(
     if interrupted := resume.load():
         state, history = interrupted
         trainer.load_state(state)
-        print(f"{name}: goes on after epoch {len(history)} of {epochs}")
+        print(f"{name}: goes on after epoch {len(history)} of {epochs}", flush=True)
     sample = draw_sample(train, len(val), seed)
     for epoch in range(len(history) + 1, epochs + 1):
         start = time.perf_counter()

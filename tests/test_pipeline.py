@@ -80,9 +80,12 @@ def test_two_commits_can_be_compared(clone: Clone) -> None:
 
 
 def test_experiments_run_in_a_temporary_copy_and_from_a_queue(clone: Clone) -> None:
+    (clone.path / ".resume").mkdir()
+    (clone.path / ".resume/lenet5.state").write_text("what a training in the workspace keeps")
     clone.dvc("exp", "run", "--temp", "--name", "temporary", "-S", "lenet5.weight_decay=0.01")
     clone.dvc("exp", "run", "--queue", "-S", "lenet5.learning_rate=0.01,0.02")
     clone.dvc("exp", "run", "--run-all", "-j", "2")
+    assert clone.read(".resume/lenet5.state") == b"what a training in the workspace keeps"
     assert clone.git("status", "--porcelain") == ""
     shown = json.loads(clone.dvc("exp", "show", "--json"))
     commit = next(entry for entry in shown if entry["rev"] != "workspace")

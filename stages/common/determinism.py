@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import sys
 
 # Each library picks its code by what the CPU can do, and other code rounds otherwise.
 PINS = {
@@ -9,10 +10,15 @@ PINS = {
     "ONEDNN_MAX_CPU_ISA": "AVX2",
     "MKL_CBWR": "COMPATIBLE",
 }
+# A user's own settings of these change how sums are split; OMP_DYNAMIC and OMP_THREAD_LIMIT even
+# leave parts of a convolution uncomputed, as oneDNN then gets fewer threads than it counts on.
+TUNING_PREFIXES = ("ATEN_", "DNNL_", "GOMP_", "MKL_", "OMP_", "ONEDNN_")
 
 
 def pin_cpu_code_paths() -> None:
     """Give torch, oneDNN and MKL one code path; call it before torch is imported."""
+    for name in filter(lambda name: name.startswith(TUNING_PREFIXES), [*os.environ]):
+        del os.environ[name]
     os.environ.update(PINS)
 
 
@@ -31,6 +37,12 @@ def make_torch_deterministic(threads: int) -> None:
     torch.use_deterministic_algorithms(True)
     # Every buffer that we allocate is written before it is read: filling it first costs time.
     torch.utils.deterministic.fill_uninitialized_memory = False
+    if (found := torch.backends.cpu.get_cpu_capability()) != "AVX2":
+        print(
+            f"warning: torch uses its {found} code here, not AVX2's: the outputs will differ "
+            "from those in dvc.lock",
+            file=sys.stderr,
+        )
 
 
 def derive_seed(seed: int, *purpose: str | int) -> int:

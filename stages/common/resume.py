@@ -36,41 +36,43 @@ class ResumeState:
 
     def save(self, tensors: dict[str, torch.Tensor], history: list[list[float]]) -> None:
         """Keep the state after ``len(history)`` epochs."""
-        content = json.dumps({"made_from": self._made_from, "history": history})
         tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
-        state = safetensors.torch.save(tensors, {"content": content})
-        write_bytes(self.path, hashlib.sha256(state).digest() + state)
+        state = safetensors.torch.save(tensors, {"history": json.dumps(history)})
+        body = self._made_from + state
+        write_bytes(self.path, hashlib.sha256(body).digest() + body)
 
     def load(self) -> tuple[dict[str, torch.Tensor], list[list[float]]] | None:
         """Return tensors and history, or None, with a line where a state can't be used."""
         try:
-            digest, state = (raw := self.path.read_bytes())[:32], raw[32:]
+            content = self.path.read_bytes()
         except FileNotFoundError:
             return None
-        if hashlib.sha256(state).digest() != digest:
+        digest, made_from, state = content[:32], content[32:64], content[64:]
+        if hashlib.sha256(made_from + state).digest() != digest:
             damaged = self.path.with_suffix(".damaged")
             self.path.replace(damaged)
             print(f"{self.path} is damaged: set aside as {damaged}, training starts over")
             return None
-        length = int.from_bytes(state[:8], "little")
-        content = json.loads(json.loads(state[8 : 8 + length])["__metadata__"]["content"])
-        if content["made_from"] != self._made_from:
+        # Before the state is parsed: other code may have laid it out otherwise.
+        if made_from != self._made_from:
             print(f"{self.path} was made from other params, data or code: training starts over")
             return None
-        return safetensors.torch.load(state), content["history"]
+        header = json.loads(state[8 : 8 + int.from_bytes(state[:8], "little")])
+        return safetensors.torch.load(state), json.loads(header["__metadata__"]["history"])
 
     def remove(self) -> None:
-        """Remove the state, and the folder if it was the last one in it."""
-        self.path.unlink(missing_ok=True)
+        """Remove the state, what a killed process left half-written, and the folder if empty."""
+        for path in [self.path, *self.path.parent.glob(f".{self.path.name}.*.part")]:
+            path.unlink(missing_ok=True)
         if self.path.parent.is_dir() and not any(self.path.parent.iterdir()):
             self.path.parent.rmdir()
 
 
-def _fingerprint(params: Any, data: Iterable[Path]) -> str:
+def _fingerprint(params: Any, data: Iterable[Path]) -> bytes:
     code = sorted(CODE_FOLDER.rglob("*.py"))
     made_from = {
         "params": params,
         "files": {path.as_posix(): sha256(path) for path in [*data, *code]},
         "torch": torch.__version__,
     }
-    return hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).digest()

@@ -122,7 +122,7 @@ class Trainer:
             if key in parts["momentum"]:
                 # like the parameter, channels last: the fused step wants the same strides
                 buffer = torch.empty_like(parameter).copy_(parts["momentum"][key])
-                self.optimizer.state[parameter]["momentum_buffer"] = buffer.detach()
+                self.optimizer.state[parameter]["momentum_buffer"] = buffer
 
     def _momentum_buffers(self) -> dict[str, torch.Tensor]:
         buffers = {

@@ -1,0 +1,92 @@
+"""Nothing that a user has set, and no core that is missing, changes a byte."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from stages.common.determinism import PINS, derive_seed
+from tests.conftest import REPOSITORY, Clone
+
+MODULES = [
+    ".".join(path.relative_to(REPOSITORY).with_suffix("").parts)
+    for path in sorted((REPOSITORY / "stages").rglob("*.py"))
+    if path.stem != "__init__"
+]
+
+# Beside the pins some of these give other weights, NaN, or a training that hangs.
+USERS_SETTINGS = {
+    "ATEN_CPU_CAPABILITY": "avx512",
+    "MKL_CBWR": "AVX2",
+    "MKL_NUM_STRIPES": "1",
+    "OMP_DYNAMIC": "true",
+    "OMP_MAX_ACTIVE_LEVELS": "0",
+    "OMP_THREAD_LIMIT": "1",
+    "ONEDNN_MAX_CPU_ISA": "SSE41",
+    "OMP_NUM_THREADS": "1",
+    "DNNL_MAX_CPU_ISA": "SSE41",
+    "MKL_NUM_THREADS": "1",
+    "MPLBACKEND": "svg",
+}
+
+# Stops where torch would be imported, and tells what torch would see.
+TELL_ENVIRONMENT = """
+import importlib, json, os, sys
+
+class StopAtTorch:
+    def find_spec(self, name, path=None, target=None):
+        if name == "torch":
+            print(json.dumps(dict(os.environ)), flush=True)
+            os._exit(0)
+
+sys.meta_path.insert(0, StopAtTorch())
+importlib.import_module(sys.argv[1])
+print("null")
+"""
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_no_module_imports_torch_before_the_pins_are_set(source: Clone, module: str) -> None:
+    done = source.run("python", "-c", TELL_ENVIRONMENT, module, **USERS_SETTINGS)
+    seen = json.loads(done.stdout)
+    if seen is not None:  # it imports torch
+        kept = {name for name in USERS_SETTINGS if name in seen}
+        assert kept == {"MPLBACKEND", *PINS}
+        assert {name: seen[name] for name in PINS} == PINS
+
+
+def test_neither_settings_of_the_user_nor_a_single_core_change_a_byte(
+    clone: Clone, tmp_path: Path
+) -> None:
+    (tmp_path / "matplotlibrc").write_text("font.size: 20\nsavefig.dpi: 50\nfont.family: serif\n")
+    settings = {**USERS_SETTINGS, "MATPLOTLIBRC": str(tmp_path)}
+    core = str(min(os.sched_getaffinity(0)))
+    results = ("models/two_conv/model.safetensors", "models/lenet5/model.safetensors",
+               "models/lenet5/history.csv", "data/predictions/lenet5.csv")  # fmt: skip
+    before = [clone.read(path) for path in results]
+    for stage in ("train two_conv", "train lenet5", "evaluate lenet5", "predict lenet5"):
+        name, network = stage.split()
+        command = ("taskset", "--cpu-list", core, "python", "-m", f"stages.{name}", network)
+        clone.run(*command, **settings)
+    assert [clone.read(path) for path in results] == before
+    assert clone.git("status", "--porcelain") == "", "metrics or plots changed"
+
+
+def test_where_the_pins_cannot_hold_a_line_says_so(source: Clone) -> None:
+    code = (
+        "import torch\n"
+        "torch.ones(2).sum()\n"  # too early: torch has chosen its code
+        "from stages.common.determinism import make_torch_deterministic\n"
+        "make_torch_deterministic(threads=1)"
+    )
+    done = source.run("python", "-c", code, ATEN_CPU_CAPABILITY="default")
+    assert done.stdout.startswith("warning: torch uses its DEFAULT code here, not AVX2's")
+
+
+def test_each_use_has_a_seed_of_its_own() -> None:
+    uses = [(1, "batches", 1), (1, "batches", 2), (1, "dropout", 1), (2, "batches", 1)]
+    seeds = {derive_seed(*use) for use in uses}
+    assert len(seeds) == len(uses)
+    assert all(0 <= seed < 2**63 for seed in seeds)
+    assert derive_seed(*uses[0]) in seeds

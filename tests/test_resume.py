@@ -1,0 +1,179 @@
+"""A training that was killed goes on where it stopped, and ends in the same bytes."""
+
+import functools
+import os
+import signal
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+
+import pytest
+import torch
+
+from stages.common import resume
+from tests.conftest import Clone, copy
+
+EPOCHS = 9
+STEPS = 18  # an epoch: 900 training images in batches of 50
+OTHER_ORIGIN = (
+    ".resume/lenet5.state was made from other params, data or code: training starts over\n"
+)
+
+# `python -m stages.train NET`, killed by the kernel just before a step, counted over all epochs, or
+# just before a file of that name is renamed into place.
+TRAIN_UNTIL = """
+import os, runpy, signal, sys
+from pathlib import Path
+from stages.common.training import Trainer
+
+moment = sys.argv.pop(1)
+take_step, replace = Trainer._take_step, Path.replace
+
+def kill_at(now):
+    if str(now) == moment:
+        sys.stdout.flush()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+def kill_or_take_step(self, images, labels, done):
+    kill_at(done)
+    return take_step(self, images, labels, done)
+
+def kill_or_replace(self, target):
+    kill_at(Path(target).name)
+    return replace(self, target)
+
+Trainer._take_step, Path.replace = kill_or_take_step, kill_or_replace
+runpy.run_module("stages.train", run_name="__main__", alter_sys=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def ready(tmp_path_factory: pytest.TempPathFactory, built: Clone) -> Clone:
+    """The project with its data split, about to train for several epochs."""
+    clone = copy(built, tmp_path_factory.mktemp("ready") / "clone")
+    clone.set_params({"train.epochs": EPOCHS})
+    return clone
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(ready: Clone) -> Callable[[str], list[bytes]]:
+    """Give a network's results after a training that nothing interrupted."""
+
+    @functools.cache
+    def train_once(network: str) -> list[bytes]:
+        ready.run("python", "-m", "stages.train", network)
+        return results(ready, network)
+
+    return train_once
+
+
+@pytest.fixture
+def interrupted(tmp_path: Path, ready: Clone) -> Clone:
+    """A project of its own, to interrupt."""
+    return copy(ready, tmp_path / "clone")
+
+
+@pytest.mark.parametrize("network", ["two_conv", "lenet5"])
+def test_killed_three_times_it_ends_in_the_same_bytes(
+    interrupted: Clone, uninterrupted: Callable[[str], list[bytes]], network: str
+) -> None:
+    assert "goes on" not in train_until(interrupted, network, 3 * STEPS)
+    log = train_until(interrupted, network, 6 * STEPS + STEPS // 2)
+    assert f"{network}: goes on after epoch 3 of 9" in log
+    log = train_until(interrupted, network, "history.csv")  # the model is in place already
+    assert f"{network}: goes on after epoch 6 of 9" in log
+    done = interrupted.stage("train", network)
+    assert f"{network}: goes on after epoch 9 of 9" in done.stdout
+    assert results(interrupted, network) == uninterrupted(network)
+    assert not (interrupted.path / ".resume").exists()
+
+
+def test_dvc_repro_goes_on_after_it_was_killed(
+    interrupted: Clone, uninterrupted: Callable[[str], list[bytes]]
+) -> None:
+    repro = subprocess.Popen(
+        ["dvc", "repro", "train@lenet5"],  # noqa: S607
+        cwd=interrupted.path,
+        env=interrupted.environment,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    with repro:
+        next(line for line in repro.stdout if "epoch  3/9" in line)
+        os.killpg(repro.pid, signal.SIGKILL)
+    log = interrupted.dvc("repro", "train@lenet5")
+    assert "lenet5: goes on after epoch" in log
+    assert results(interrupted, "lenet5") == uninterrupted("lenet5")
+
+
+@pytest.mark.parametrize("damage", ["truncated", "random"])
+def test_a_damaged_state_is_set_aside(
+    interrupted: Clone, uninterrupted: Callable[[str], list[bytes]], damage: str
+) -> None:
+    train_until(interrupted, "lenet5", STEPS)
+    state = interrupted.path / ".resume/lenet5.state"
+    size = state.stat().st_size
+    state.write_bytes(
+        state.read_bytes()[: size // 2] if damage == "truncated" else Random(1).randbytes(size)  # noqa: S311
+    )
+    done = interrupted.stage("train", "lenet5")
+    assert (
+        ".resume/lenet5.state is damaged: set aside as .resume/lenet5.damaged, "
+        "training starts over\n"
+    ) in done.stdout
+    assert results(interrupted, "lenet5") == uninterrupted("lenet5")
+    assert [path.name for path in state.parent.iterdir()] == ["lenet5.damaged"]
+
+
+def test_a_state_made_under_another_learning_rate_is_not_used(
+    interrupted: Clone, uninterrupted: Callable[[str], list[bytes]]
+) -> None:
+    usual = interrupted.params()["lenet5"]["learning_rate"]
+    interrupted.set_params({"lenet5.learning_rate": usual / 2})
+    train_until(interrupted, "lenet5", STEPS)
+    interrupted.set_params({"lenet5.learning_rate": usual})
+    done = interrupted.stage("train", "lenet5")
+    assert OTHER_ORIGIN in done.stdout
+    assert results(interrupted, "lenet5") == uninterrupted("lenet5")
+    assert not (interrupted.path / ".resume").exists()
+
+
+def test_only_a_state_of_the_same_params_data_and_code_is_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(resume, "CODE_FOLDER", tmp_path / "code")
+    data, code = tmp_path / "data", tmp_path / "code/module.py"
+    data.write_text("data")
+    code.parent.mkdir()
+    code.write_text("code")
+    tensors, history = {"weight": torch.rand(3, generator=torch.Generator())}, [[1, 0.1], [2, 0.3]]
+    resume.ResumeState("lenet5", {"seed": 1}, [data]).save(tensors, history)
+
+    kept_tensors, kept_history = resume.ResumeState("lenet5", {"seed": 1}, [data]).load()
+    assert kept_tensors["weight"].equal(tensors["weight"])
+    assert kept_history == history
+    assert capsys.readouterr().out == ""
+
+    assert resume.ResumeState("lenet5", {"seed": 2}, [data]).load() is None
+    assert OTHER_ORIGIN in capsys.readouterr().out
+    for file in (data, code):
+        before = file.read_text()
+        file.write_text("other")
+        assert resume.ResumeState("lenet5", {"seed": 1}, [data]).load() is None
+        assert OTHER_ORIGIN in capsys.readouterr().out
+        file.write_text(before)
+    assert resume.ResumeState("lenet5", {"seed": 1}, [data]).load() is not None
+
+
+def train_until(clone: Clone, network: str, moment: int | str) -> str:
+    """Train until a step, or the renaming of a file, at which the kernel kills the process."""
+    done = clone.run("python", "-c", TRAIN_UNTIL, str(moment), network, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stdout
+    return done.stdout
+
+
+def results(clone: Clone, network: str) -> list[bytes]:
+    return [clone.read(f"models/{network}/{name}") for name in ("model.safetensors", "history.csv")]

@@ -1,0 +1,51 @@
+"""`make verify` passes on a lock that the code reproduces, and on no other."""
+
+import os
+
+import yaml
+
+from tests.conftest import Clone
+
+VERIFY = ("python", "-m", "tools.verify")
+
+
+def test_every_output_of_the_committed_lock_is_rebuilt(built: Clone) -> None:
+    done = built.run(*VERIFY)
+    committed = yaml.safe_load(built.read("dvc.lock"))["stages"].values()
+    outputs = sum(len(stage["outs"]) for stage in committed)
+    assert f"all {outputs} outputs" in done.stdout.splitlines()[-1]
+
+
+def test_outputs_that_differ_or_are_no_longer_made_are_named(clone: Clone) -> None:
+    # One byte of a model's hash is changed in the lock, and no stage draws the samples any more.
+    model, picture = "models/lenet5/model.safetensors", "plots/samples.png"
+    lock = clone.read("dvc.lock").decode()
+    digest = lock.split(f"{model}\n      hash: md5\n      md5: ")[1][:32]
+    other = ("0" if digest[0] != "0" else "1") + digest[1:]
+    edit(clone, "dvc.lock", digest, other)
+    edit(clone, "dvc.yaml", f"      - {picture}: {{cache: false}}\n", "")
+    edit(clone, "stages/split.py", "    pictures.draw_samples(", "    print(")
+    clone.commit("a lock that nothing can reproduce")
+
+    done = clone.run(*VERIFY, "train@lenet5", check=False)
+    assert done.returncode == 1
+    assert any(line.split() == [model, other, digest] for line in done.stdout.splitlines())
+    assert done.stdout.splitlines()[-1].endswith(f"its dvc.lock: {picture}, {model}")
+    assert "metrics/" not in done.stdout, "evaluate is no part of the target"
+
+
+def test_without_a_lock_or_a_repository_it_says_so(fresh: Clone, tmp_path) -> None:
+    done = fresh.run(*VERIFY, check=False)
+    assert (done.returncode, done.stdout.count("\n")) == (1, 1)
+    assert "no dvc.lock is committed" in done.stdout
+    outside = {"PYTHONPATH": str(fresh.path), "GIT_CEILING_DIRECTORIES": os.fspath(tmp_path)}
+    (tmp_path / "elsewhere").mkdir()
+    done = Clone(tmp_path / "elsewhere", fresh.environment).run(*VERIFY, check=False, **outside)
+    assert (done.returncode, done.stdout.count("\n")) == (1, 1)
+    assert "not a git repository" in done.stdout
+
+
+def edit(clone: Clone, path: str, old: str, new: str) -> None:
+    text = clone.read(path).decode()
+    assert old in text
+    (clone.path / path).write_text(text.replace(old, new))

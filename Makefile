@@ -21,6 +21,22 @@ $(SETUP): requirements.txt
 test: $(SETUP) ## Run the tests, under five minutes; needs neither the data set nor a network
 	pytest
 
+.PHONY: test-faults
+test-faults: $(SETUP) ## Kill the pipeline twenty times, fuzz the readers: some minutes
+	pytest -m slow --ignore tests/test_other_cpus.py
+
+.PHONY: test-cpus
+test-cpus: $(SETUP) ## Compare with emulated Intel and AMD CPUs (needs qemu-user): some minutes
+	pytest -m slow tests/test_other_cpus.py
+
+.PHONY: verify
+verify: $(SETUP) ## Rebuild HEAD in an empty clone and compare every output with dvc.lock
+	python -m tools.verify
+
+.PHONY: pin-cost
+pin-cost: $(SETUP) ## Measure what being reproducible costs in speed
+	python -m tools.pin_cost
+
 .PHONY: lint
 lint: $(SETUP) ## Check style and format
 	ruff check .
@@ -54,4 +70,4 @@ lock: ## Resolve requirements.in into requirements.txt
 
 .PHONY: help
 help: ## List the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | expand -t 14

@@ -62,14 +62,15 @@ def test_neither_settings_of_the_user_nor_a_single_core_change_a_byte(
     (tmp_path / "matplotlibrc").write_text("font.size: 20\nsavefig.dpi: 50\nfont.family: serif\n")
     settings = {**USERS_SETTINGS, "MATPLOTLIBRC": str(tmp_path)}
     core = str(min(os.sched_getaffinity(0)))
-    results = ("models/two_conv/model.safetensors", "models/lenet5/model.safetensors",
-               "models/lenet5/history.csv", "data/predictions/lenet5.csv")  # fmt: skip
-    before = [clone.read(path) for path in results]
-    for stage in ("train two_conv", "train lenet5", "evaluate lenet5", "predict lenet5"):
-        name, network = stage.split()
-        command = ("taskset", "--cpu-list", core, "python", "-m", f"stages.{name}", network)
+    clone.set_params({"train.threads": 2})
+    clone.dvc("repro", "evaluate@lenet5", "predict@lenet5")
+    clone.commit("two threads")
+    cached = ("models/lenet5/model.safetensors", "data/predictions/lenet5.csv")
+    before = [clone.read(path) for path in cached]
+    for stage in ("train", "evaluate", "predict"):
+        command = ("taskset", "--cpu-list", core, "python", "-m", f"stages.{stage}", "lenet5")
         clone.run(*command, **settings)
-    assert [clone.read(path) for path in results] == before
+    assert [clone.read(path) for path in cached] == before
     assert clone.git("status", "--porcelain") == "", "metrics or plots changed"
 
 

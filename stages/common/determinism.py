@@ -10,6 +10,8 @@ PINS = {
     "ONEDNN_MAX_CPU_ISA": "AVX2",
     "MKL_CBWR": "COMPATIBLE",
 }
+# Waiting threads go to sleep early: while they spin, whatever shares the cores stands still.
+WAITING = {"GOMP_SPINCOUNT": "1000"}
 # A user's own settings of these change how sums are split; OMP_DYNAMIC and OMP_THREAD_LIMIT even
 # leave parts of a convolution uncomputed, as oneDNN then gets fewer threads than it counts on.
 TUNING_PREFIXES = ("ATEN_", "DNNL_", "GOMP_", "MKL_", "OMP_", "ONEDNN_")
@@ -19,7 +21,7 @@ def pin_cpu_code_paths() -> None:
     """Give torch, oneDNN and MKL one code path; call it before torch is imported."""
     for name in filter(lambda name: name.startswith(TUNING_PREFIXES), [*os.environ]):
         del os.environ[name]
-    os.environ.update(PINS)
+    os.environ.update(PINS | WAITING)
 
 
 def make_torch_deterministic(threads: int) -> None:

@@ -13,6 +13,7 @@ all: $(SETUP) ## Set up .venv and run the whole pipeline (the default)
 setup: $(SETUP) ## Set up .venv with the packages of requirements.txt
 
 $(SETUP): requirements.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
 	$(PYTHON) -m venv .venv
 	python -m pip install --quiet --requirement requirements.txt
 	touch $@
@@ -55,7 +56,7 @@ demo: $(SETUP) ## Try the whole pipeline on synthetic images, without a network
 	git clone --quiet --no-hardlinks . "$$folder/demo"; cd "$$folder/demo"; \
 	export DVC_SITE_CACHE_DIR="$$folder/dvc"; \
 	git rm --quiet --cached --ignore-unmatch dvc.lock; rm -f dvc.lock; \
-	git -c user.name=demo -c user.email=demo@localhost commit --quiet --allow-empty -m demo; \
+	git -c user.name=demo -c user.email=demo@localhost -c commit.gpgsign=false commit --quiet --allow-empty -m demo; \
 	dvc exp run $(DEMO); \
 	dvc metrics show
 
@@ -64,7 +65,7 @@ demo: $(SETUP) ## Try the whole pipeline on synthetic images, without a network
 lock: ## Resolve requirements.in into requirements.txt
 	set -e; folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; \
 	$(PYTHON) -m venv "$$folder"; "$$folder/bin/pip" install --quiet pip-tools; \
-	"$$folder/bin/pip-compile" --quiet --strip-extras --no-header --no-emit-find-links \
+	"$$folder/bin/pip-compile" --quiet --strip-extras --allow-unsafe --no-header --no-emit-find-links \
 		--no-emit-index-url --no-emit-trusted-host --output-file=requirements.txt requirements.in; \
 	sed -i 's/^\(torch==[^+]*\)+[^ ]*/\1/' requirements.txt # a local version stands on one machine
 

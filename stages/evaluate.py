@@ -15,7 +15,7 @@ from stages.common.files import write_csv, write_json
 from stages.common.inference import Score, compute_logits, score_logits
 from stages.common.networks import NETWORKS, count_parameters, read_network
 from stages.common.params import load_params
-from stages.common.tensors import read_split
+from stages.common.tensors import LabelledImages, read_split
 
 SPLIT_FOLDER = Path("data/split")
 MODELS_FOLDER = Path("models")
@@ -35,12 +35,10 @@ def main() -> None:
     make_torch_deterministic(params.train.threads)
     network = read_network(MODELS_FOLDER / name / "model.safetensors", name, params.recipe(name))
     history = read_history(MODELS_FOLDER / name / "history.csv")
-    scores: dict[str, Score] = {}
-    for split in SPLITS:
-        examples, dataset = read_split(SPLIT_FOLDER / f"{split}.safetensors")
-        logits = compute_logits(network, examples.images)
-        scores[split] = score_logits(logits, examples.labels)
-    predicted, actual = logits.argmax(dim=1), examples.labels  # of the test split, the last
+    splits, dataset = read_splits()
+    logits = {split: compute_logits(network, of.images) for split, of in splits.items()}
+    scores = {split: score_logits(logits[split], of.labels) for split, of in splits.items()}
+    actual, predicted = splits["test"].labels, logits["test"].argmax(dim=1)
 
     write_metrics(METRICS_FOLDER / f"{name}.json", dataset, scores, count_parameters(network))
     write_curves(PLOTS_FOLDER / name / "curves.csv", history)
@@ -52,6 +50,22 @@ def main() -> None:
     print(f"{name} on {dataset}")
     rows = [[split, f"{of.loss:.4f}", f"{of.accuracy:.4f}"] for split, of in scores.items()]
     print(format_table(["split", "loss", "accuracy"], rows))
+
+
+def read_splits() -> tuple[dict[str, LabelledImages], str]:
+    """Read all splits and the name of the data set that they are of.
+
+    Raises
+    ------
+    StageError
+        If one is missing or damaged, or they are of several data sets.
+    """
+    read = {split: read_split(SPLIT_FOLDER / f"{split}.safetensors") for split in SPLITS}
+    datasets = {split: dataset for split, (_, dataset) in read.items()}
+    if len(set(datasets.values())) > 1:
+        found = ", ".join(f"{split} of {dataset}" for split, dataset in datasets.items())
+        raise StageError(f"{SPLIT_FOLDER}: expected one data set, found {found}; run `dvc repro`")
+    return {split: examples for split, (examples, _) in read.items()}, datasets["test"]
 
 
 def write_metrics(path: Path, dataset: str, scores: dict[str, Score], parameters: int) -> None:
@@ -107,8 +121,8 @@ def write_curves(path: Path, history: list[dict[str, float]]) -> None:
 
 def write_confusion(path: Path, actual: torch.Tensor, predicted: torch.Tensor) -> None:
     """Write the true and the predicted class of each test image, for ``dvc plots`` to count."""
-    names = ((CLASS_NAMES[a], CLASS_NAMES[p]) for a, p in zip(actual, predicted, strict=True))
-    write_csv(path, ("actual", "predicted"), names)
+    pairs = zip(actual.tolist(), predicted.tolist(), strict=True)
+    write_csv(path, ("actual", "predicted"), ((CLASS_NAMES[a], CLASS_NAMES[p]) for a, p in pairs))
 
 
 def count_confusion(actual: torch.Tensor, predicted: torch.Tensor) -> torch.Tensor:

@@ -13,6 +13,7 @@ import requests
 
 from stages.common import synthetic
 from stages.common.console import StageError, run_stage
+from stages.common.determinism import derive_seed
 from stages.common.fashion_mnist import (
     TEST_IMAGES,
     TEST_LABELS,
@@ -26,6 +27,7 @@ from stages.common.params import FetchParams, FileParams, SyntheticParams, load_
 RAW_FOLDER = Path("data/raw")
 LOCAL_FOLDER_VARIABLE = "FASHION_MNIST_DIR"
 CHUNK_SIZE = 1 << 16
+PASSING = {408, 429, 500, 502, 503, 504}  # HTTP statuses that a retry may cure
 
 
 class SourceError(Exception):
@@ -44,9 +46,12 @@ def main() -> None:
 
 def draw_synthetic(params: SyntheticParams) -> None:
     """Write the four files with images that are drawn, not downloaded."""
-    rng = np.random.default_rng(params.seed)
-    train_images, train_labels = synthetic.draw_dataset(params.train_images, rng)
-    test_images, test_labels = synthetic.draw_dataset(params.test_images, rng)
+    for_train, for_test = (
+        np.random.default_rng(derive_seed(params.seed, "synthetic", split))
+        for split in ("train", "test")
+    )
+    train_images, train_labels = synthetic.draw_dataset(params.train_images, for_train)
+    test_images, test_labels = synthetic.draw_dataset(params.test_images, for_test)
     write_bytes(RAW_FOLDER / TRAIN_IMAGES, encode_idx(train_images))
     write_bytes(RAW_FOLDER / TRAIN_LABELS, encode_idx(train_labels))
     write_bytes(RAW_FOLDER / TEST_IMAGES, encode_idx(test_images))
@@ -76,9 +81,9 @@ def fetch_file(file: FileParams, params: FetchParams) -> None:
                 check_digest(temporary, file.sha256)
         except SourceError as error:
             failures.append(f"{source}: {error}")
-            print(f"{file.name}: passed over {failures[-1]}", flush=True)
+            print(f"{file.name}: passed over {failures[-1]}")
         else:
-            print(f"{file.name}: from {source}", flush=True)
+            print(f"{file.name}: from {source}")
             return
     raise StageError(
         "\n  ".join([f"{target}: no source has the right file:", *failures])
@@ -90,7 +95,7 @@ def fetch_file(file: FileParams, params: FetchParams) -> None:
 def list_sources(params: FetchParams) -> Iterator[str]:
     """Yield the places to look in, each to be followed by a file's name."""
     if folder := os.environ.get(LOCAL_FOLDER_VARIABLE):
-        yield f"{folder.rstrip('/')}/"
+        yield f"{Path(folder).expanduser()}/"
     for mirror in params.mirrors:
         yield f"{str(mirror).rstrip('/')}/"
 
@@ -131,7 +136,7 @@ def download(mirror: str, name: str, target: Path, params: FetchParams) -> None:
             reason, may_pass = explain(error, params.timeout)
             if not may_pass or attempt > params.retries:
                 raise SourceError(reason) from None
-            print(f"{name}: trying {mirror} again: {reason}", flush=True)
+            print(f"{name}: trying {mirror} again: {reason}")
             time.sleep(attempt)
         else:
             return
@@ -141,7 +146,7 @@ def explain(error: Exception, timeout: float) -> tuple[str, bool]:
     """Put a failed download in a few words, and tell whether a retry may help."""
     if isinstance(error, requests.HTTPError):
         response = error.response
-        return f"HTTP {response.status_code} {response.reason}", response.status_code >= 500
+        return f"HTTP {response.status_code} {response.reason}", response.status_code in PASSING
     cause: BaseException = error
     while cause.__context__:  # requests wraps urllib3, which wraps the socket's error
         cause = cause.__context__

@@ -30,7 +30,9 @@ def main() -> None:
     make_torch_deterministic(params.train.threads)
     network = read_network(MODELS_FOLDER / name / "model.safetensors", name, params.recipe(name))
     test, dataset = read_split(TEST_SPLIT)
-    confidence, predicted = compute_logits(network, test.images).softmax(dim=1).max(dim=1)
+    logits = compute_logits(network, test.images)
+    predicted = logits.argmax(dim=1)  # as evaluate does: after the softmax there can be ties
+    confidence = logits.softmax(dim=1).amax(dim=1)
 
     write_predictions(PREDICTIONS_FOLDER / f"{name}.csv", predicted, confidence)
     picture = PLOTS_FOLDER / name / "predictions.png"

@@ -113,7 +113,7 @@ def fit(
     if interrupted := resume.load():
         state, history = interrupted
         trainer.load_state(state)
-        print(f"{name}: goes on after epoch {len(history)} of {epochs}", flush=True)
+        print(f"{name}: goes on after epoch {len(history)} of {epochs}")
     sample = draw_sample(train, len(val), seed)
     for epoch in range(len(history) + 1, epochs + 1):
         start = time.perf_counter()
@@ -121,7 +121,8 @@ def fit(
             trainer.run_epoch(epoch, on_step=bar.update)
         # Both losses are measured alike, so that the curves can be compared.
         on_train, on_val = score(trainer.average, sample), score(trainer.average, val)
-        row = [epoch, *(round(x, 6) for x in (trainer.learning_rate, *on_train, *on_val))]
+        measured = (trainer.learning_rate, *on_train, *on_val)
+        row = [epoch, *(float(f"{x:.6g}") for x in measured)]
         history.append(row)
         resume.save(trainer.state(), history)
         print(
@@ -129,7 +130,6 @@ def fit(
             f"  train loss {on_train.loss:.4f}  val loss {on_val.loss:.4f}"
             f"  train accuracy {on_train.accuracy:.4f}  val accuracy {on_val.accuracy:.4f}"
             f"  {time.perf_counter() - start:.1f} s",
-            flush=True,
         )
     return trainer.average, history
 

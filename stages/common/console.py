@@ -20,6 +20,7 @@ def run_stage(main: Callable[[], None]) -> NoReturn:
     files on its way out.
     """
     signal.signal(signal.SIGTERM, _exit_on_signal)
+    sys.stdout.reconfigure(line_buffering=True)  # into a log file, too
     try:
         main()
     except StageError as error:

@@ -4,7 +4,6 @@ import csv
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,13 +26,9 @@ def replacing(path: Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         for leftover in path.parent.glob(f".{path.name}.*.part"):
             leftover.unlink(missing_ok=True)
-        prefix = f".{path.name}."
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=prefix, suffix=".part")
-        os.close(descriptor)
-        temporary = Path(name)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
         try:
             yield temporary
-            temporary.chmod(0o644)  # mkstemp makes it readable by its owner alone
             with temporary.open("rb") as file:
                 os.fsync(file.fileno())
             temporary.replace(path)

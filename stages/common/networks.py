@@ -34,8 +34,8 @@ class ImageClassifier(nn.Module):
 class TwoConv(ImageClassifier):
     """Exactly two convolutions and one linear layer.
 
-    Each convolution is pooled before its norm and activation: max pooling commutes with ReLU,
-    and a quarter of the pixels is a quarter of the work.
+    The first is pooled before its norm and activation, which quarters their work; the second
+    halves the image by its stride, at a quarter of the work of pooling after it.
     """
 
     def __init__(self, recipe: TwoConvParams) -> None:

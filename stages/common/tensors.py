@@ -97,7 +97,9 @@ def read_split(path: Path) -> tuple[LabelledImages, str]:
             found = f"{tensor.dtype} {list(tensor.shape)}"
             raise refuse(path, f"expected {name} of {wanted}, found {found}", "split")
     examples = LabelledImages(tensors["images"], tensors["labels"])
-    if len(examples.images) != len(examples.labels) or not len(examples):
+    if not len(examples.images):
+        raise refuse(path, "expected images, found none", "split")
+    if len(examples.images) != len(examples.labels):
         counts = f"{len(examples.images)} images and {len(examples.labels)} labels"
         raise refuse(path, f"expected as many images as labels, found {counts}", "split")
     if examples.labels.min() < 0 or examples.labels.max() >= len(CLASS_NAMES):

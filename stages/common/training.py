@@ -66,7 +66,7 @@ class Trainer:
         self.optimizer = torch.optim.SGD(
             [
                 {"params": [p for p in network.parameters() if p.ndim > 1]},
-                # Norms and biases can't overfit; pulling them to zero only hurts.
+                # Norms and biases, which by custom don't decay.
                 {"params": [p for p in network.parameters() if p.ndim == 1], "weight_decay": 0},
             ],
             lr=recipe.learning_rate,

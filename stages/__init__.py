@@ -5,3 +5,4 @@ from stages.common import console, determinism
 # A package is imported before its modules, so no stage can import torch ahead of the pins.
 determinism.pin_cpu_code_paths()
 console.end_with_dvc()
+console.end_quietly_while_importing()

@@ -60,7 +60,8 @@ class Clone:
     def start(self, *command: str) -> subprocess.Popen[str]:
         """Start a command in a process group of its own, to be killed by the test."""
         return subprocess.Popen(
-            command,
+            # a test run in the background ignores SIGINT, and its children would too
+            ("env", "--default-signal=INT", *command),  # noqa: S607
             cwd=self.path,
             env=self.environment,
             stdin=subprocess.DEVNULL,

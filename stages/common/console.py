@@ -21,6 +21,8 @@ def run_stage(main: Callable[[], None]) -> NoReturn:
     """
     signal.signal(signal.SIGTERM, _exit_on_signal)
     sys.stdout.reconfigure(line_buffering=True)  # into a log file, too
+    if signal.getsignal(signal.SIGINT) == signal.SIG_DFL:  # not where nohup ignores it
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         main()
     except StageError as error:
@@ -42,6 +44,13 @@ def end_with_dvc() -> None:
     pr_set_pdeathsig = 1  # from linux/prctl.h
     if sys.platform == "linux" and "DVC_STAGE" in os.environ:
         ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)
+
+
+def end_quietly_while_importing() -> None:
+    """Let Ctrl-C end a stage without a traceback in the seconds before ``run_stage`` takes over."""
+    started_by_python_m = sys.argv[:1] == ["-m"]  # what stands there while packages are imported
+    if started_by_python_m and signal.getsignal(signal.SIGINT) == signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _exit_on_signal(number: int, _frame: FrameType | None) -> NoReturn:

@@ -12,11 +12,12 @@ from tests.conftest import REPOSITORY
 STAGES = ("fetch", "split", "train", "evaluate", "predict")
 
 
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("stage", ("check", *STAGES))
 def test_deps_name_every_module_that_the_stage_imports(stage: str) -> None:
     wiring = yaml.safe_load((REPOSITORY / "dvc.yaml").read_text())["stages"][stage]
     named = {dep for dep in wiring["deps"] if dep.endswith(".py")}
-    assert named == set(imported_files(f"stages/{stage}.py"))
+    module = wiring["cmd"].split()[2]
+    assert named == set(imported_files(f"{module.replace('.', '/')}.py"))
 
 
 def test_only_stages_stand_in_the_stages_folder() -> None:

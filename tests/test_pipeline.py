@@ -1,6 +1,7 @@
 """The whole pipeline, run by DVC."""
 
 import json
+from typing import Any
 
 import pytest
 import yaml
@@ -47,7 +48,7 @@ def test_an_experiment_reruns_one_network_only_and_going_back_trains_nothing(
     clone: Clone,
 ) -> None:
     forth = clone.dvc("exp", "run", "-S", "two_conv.learning_rate=0.02")
-    assert ran(forth) == ["train@two_conv", "evaluate@two_conv", "predict@two_conv"]
+    assert ran(forth) == ["check", "train@two_conv", "evaluate@two_conv", "predict@two_conv"]
     changed = [
         line for line in clone.git("diff", "-U0", "params.yaml").splitlines() if "@" not in line
     ]
@@ -124,15 +125,27 @@ def test_another_build_gives_the_same_bytes(built: Clone, source: Clone, tmp_pat
     assert yaml.safe_load(other.read("dvc.lock")) == yaml.safe_load(built.read("dvc.lock"))
 
 
-def test_an_unknown_key_is_refused_before_an_out_is_touched(clone: Clone) -> None:
-    clone.set_params({"two_conv.learning_rat": 0.1})
-    before = clone.read("models/two_conv/model.safetensors")
-    done = clone.stage("train", "two_conv")
-    assert done.returncode == 1
-    assert done.stdout == (
-        "error: params.yaml: two_conv.learning_rat: unknown key, did you mean 'learning_rate'?\n"
+@pytest.mark.parametrize(
+    ("key", "value", "reason"),
+    [
+        ("two_conv.learning_rate", -1, "two_conv.learning_rate: should be greater than 0, not -1"),
+        ("two_cnov", {}, "two_cnov: unknown key, did you mean 'two_conv'?"),
+        ("networks", ["lenet5 & touch pwned"], "networks: 'lenet5 & touch pwned' is none of"),
+    ],
+)
+def test_a_mistake_in_params_is_refused_before_an_out_is_touched(
+    clone: Clone, key: str, value: Any, reason: str
+) -> None:
+    clone.set_params(
+        {key: value, "lenet5 & touch pwned": {}} if key == "networks" else {key: value}
     )
-    assert clone.read("models/two_conv/model.safetensors") == before
+    model = "models/two_conv/model.safetensors"
+    before = clone.read(model)
+    done = clone.run("dvc", "repro", check=False)
+    assert done.returncode != 0
+    assert reason in next(line for line in done.stdout.splitlines() if "error: params.yaml" in line)
+    assert clone.read(model) == before
+    assert not (clone.path / "pwned").exists()
 
 
 def ran(log: str) -> list[str]:

@@ -10,7 +10,8 @@ PINS = {
     "ONEDNN_MAX_CPU_ISA": "AVX2",
     "MKL_CBWR": "COMPATIBLE",
 }
-# Waiting threads go to sleep early: while they spin, whatever shares the cores stands still.
+# No change of bits, but of manners: threads that spin while they wait slow two trainings that
+# share the cores (`dvc exp run --run-all -j 2`) tenfold and more.
 WAITING = {"GOMP_SPINCOUNT": "1000"}
 # A user's own settings of these change how sums are split; OMP_DYNAMIC and OMP_THREAD_LIMIT even
 # leave parts of a convolution uncomputed, as oneDNN then gets fewer threads than it counts on.

@@ -23,8 +23,13 @@ test: $(SETUP) ## Run the tests, under five minutes; needs neither the data set 
 	pytest
 
 .PHONY: test-faults
-test-faults: $(SETUP) ## Kill the pipeline twenty times, fuzz the readers: some minutes
+test-faults: $(SETUP) ## Interrupt and kill the pipeline in every stage: some minutes
 	pytest -m slow --ignore tests/test_other_cpus.py
+
+FUZZED := $(addprefix tests/test_,idx.py tensors.py params.py files.py)
+.PHONY: test-fuzz
+test-fuzz: $(SETUP) ## Try the readers and writers on 5,000 examples a test: some minutes
+	pytest --hypothesis-profile=thorough $(FUZZED)
 
 .PHONY: test-cpus
 test-cpus: $(SETUP) ## Compare with emulated Intel and AMD CPUs (needs qemu-user): some minutes

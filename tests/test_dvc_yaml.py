@@ -12,7 +12,7 @@ from tests.conftest import REPOSITORY
 STAGES = ("fetch", "split", "train", "evaluate", "predict")
 
 
-@pytest.mark.parametrize("stage", ("check", *STAGES))
+@pytest.mark.parametrize("stage", ["check", *STAGES])
 def test_deps_name_every_module_that_the_stage_imports(stage: str) -> None:
     wiring = yaml.safe_load((REPOSITORY / "dvc.yaml").read_text())["stages"][stage]
     named = {dep for dep in wiring["deps"] if dep.endswith(".py")}

@@ -52,7 +52,7 @@ def test_an_experiment_reruns_one_network_only_and_going_back_trains_nothing(
     changed = [
         line for line in clone.git("diff", "-U0", "params.yaml").splitlines() if "@" not in line
     ]
-    assert [line.split("#")[0].strip() for line in changed[3:]] == [
+    assert [line.split("#")[0].strip() for line in changed[4:]] == [
         "-  learning_rate: 0.05",
         "+  learning_rate: 0.02",
     ], "DVC should leave the layout of params.yaml alone"

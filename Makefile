@@ -24,7 +24,7 @@ test: $(SETUP) ## Run the tests, under five minutes; needs neither the data set 
 
 .PHONY: test-faults
 test-faults: $(SETUP) ## Interrupt and kill the pipeline in every stage: some minutes
-	pytest -m slow --ignore tests/test_other_cpus.py
+	pytest -m slow --numprocesses 0 --ignore tests/test_other_cpus.py
 
 FUZZED := $(addprefix tests/test_,idx.py tensors.py params.py files.py)
 .PHONY: test-fuzz
@@ -33,7 +33,7 @@ test-fuzz: $(SETUP) ## Try the readers and writers on 5,000 examples a test: som
 
 .PHONY: test-cpus
 test-cpus: $(SETUP) ## Compare with emulated Intel and AMD CPUs (needs qemu-user): some minutes
-	pytest -m slow tests/test_other_cpus.py
+	pytest -m slow --numprocesses 0 tests/test_other_cpus.py
 
 .PHONY: verify
 verify: $(SETUP) ## Rebuild HEAD in an empty clone and compare every output with dvc.lock

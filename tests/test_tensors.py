@@ -76,7 +76,7 @@ DAMAGED_SPLITS = {
     ),
     "nothing in it": (
         encode({"dataset": "x"}, EXAMPLES.images[:0], EXAMPLES.labels[:0]),
-        "found 0 images and 0 labels",
+        "expected images, found none",
     ),
 }
 

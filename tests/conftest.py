@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ import pytest
 import yaml
 from dvc.utils.serialize import modify_yaml
 from hypothesis import settings
+
+from stages.common.console import StageError
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -163,6 +166,22 @@ def fresh(tmp_path: Path, source: Clone) -> Clone:
 def clone(tmp_path: Path, built: Clone) -> Clone:
     """A copy of its own of the project after ``dvc repro``."""
     return copy(built, tmp_path / "clone")
+
+
+def assert_refused_in_one_line(
+    read: Callable[[Path], Any], path: Path, content: bytes | None, reason: str, stage: str
+) -> str:
+    """Check that a reader refuses a file (None: no file) and how; return what it says."""
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(StageError) as refusal:
+        read(path)
+    message = str(refusal.value)
+    assert message.startswith(f"{path}: ")
+    assert reason in message
+    assert f"run `dvc repro {stage}`" in message
+    assert "\n" not in message
+    return message
 
 
 def copy(original: Clone, path: Path) -> Clone:

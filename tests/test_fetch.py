@@ -4,6 +4,7 @@ import hashlib
 import os
 import signal
 import socket
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -232,11 +233,7 @@ def test_the_synthetic_data_set_needs_no_network_and_is_drawn_from_its_seed(
 def test_a_signal_in_the_middle_of_a_download_leaves_no_file(
     number: signal.Signals, fresh: Clone, server: Server
 ) -> None:
-    use_mirrors(fresh, server.mirror("stall"), timeout=60)
-    fetching = fresh.start("python", "-m", "stages.fetch")
-    while not list(fresh.path.glob("data/raw/.*.part")):
-        assert fetching.poll() is None
-        time.sleep(0.01)
+    fetching = start_to_download(fresh, server, "python", "-m", "stages.fetch")
     os.killpg(fetching.pid, number)
     log = fetching.communicate()[0]
     left = [path.suffix for path in fresh.path.glob("data/raw/*")]
@@ -252,11 +249,7 @@ def test_a_signal_in_the_middle_of_a_download_leaves_no_file(
 def test_a_stage_ends_with_the_dvc_that_runs_it(
     number: signal.Signals, fresh: Clone, server: Server
 ) -> None:
-    use_mirrors(fresh, server.mirror("stall"), timeout=60)
-    dvc = fresh.start("dvc", "repro", "fetch")
-    while not list(fresh.path.glob("data/raw/.*.part")):
-        assert dvc.poll() is None
-        time.sleep(0.01)
+    dvc = start_to_download(fresh, server, "dvc", "repro", "fetch")
     dvc.send_signal(number)  # to dvc alone, not to its group
     dvc.communicate()  # returns when the stage, which shares the pipe, is gone too
     assert raw_files(fresh) == {}
@@ -264,3 +257,13 @@ def test_a_stage_ends_with_the_dvc_that_runs_it(
     use_mirrors(fresh, server.mirror("good"))
     fresh.dvc("repro", "fetch")
     assert raw_files(fresh) == RIGHT
+
+
+def start_to_download(clone: Clone, server: Server, *command: str) -> subprocess.Popen[str]:
+    """Start a command and return once its download, from a mirror that stalls, has begun."""
+    use_mirrors(clone, server.mirror("stall"), timeout=60)
+    process = clone.start(*command)
+    while not list(clone.path.glob("data/raw/.*.part")):
+        assert process.poll() is None
+        time.sleep(0.01)
+    return process

@@ -15,6 +15,7 @@ from hypothesis.extra import numpy as arrays
 
 from stages.common.console import StageError
 from stages.common.idx import MAX_BYTES, encode_idx, read_idx, read_images, read_labels
+from tests.conftest import assert_refused_in_one_line
 
 IMAGES = np.arange(3 * 28 * 28, dtype=np.uint8).reshape(3, 28, 28)
 LABELS = np.arange(10, dtype=np.uint8)
@@ -56,15 +57,7 @@ DAMAGED_IMAGES = {
 def test_damaged_images_are_refused_in_one_line(fault: str, tmp_path: Path) -> None:
     content, reason = DAMAGED_IMAGES[fault]
     path = tmp_path / "images.gz"
-    if content is not None:
-        path.write_bytes(content)
-    with pytest.raises(StageError) as refusal:
-        read_images(path)
-    message = str(refusal.value)
-    assert message.startswith(f"{path}: ")
-    assert reason in message
-    assert "run `dvc repro fetch`" in message
-    assert "\n" not in message
+    assert_refused_in_one_line(read_images, path, content, reason, "fetch")
 
 
 def test_labels_outside_the_classes_are_refused(tmp_path: Path) -> None:

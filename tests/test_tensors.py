@@ -16,7 +16,7 @@ from stages.common.console import StageError
 from stages.common.networks import build_network, read_network, write_network
 from stages.common.params import load_params
 from stages.common.tensors import LabelledImages, read_split, read_tensors, write_split
-from tests.conftest import REPOSITORY
+from tests.conftest import REPOSITORY, assert_refused_in_one_line
 
 PARAMS = load_params(REPOSITORY / "params.yaml")
 EXAMPLES = LabelledImages(torch.arange(2 * 784).to(torch.uint8).view(2, 1, 28, 28), torch.arange(2))
@@ -85,15 +85,7 @@ DAMAGED_SPLITS = {
 def test_a_damaged_split_is_refused_in_one_line(fault: str, tmp_path: Path) -> None:
     content, reason = DAMAGED_SPLITS[fault]
     path = tmp_path / "val.safetensors"
-    if content is not None:
-        path.write_bytes(content)
-    with pytest.raises(StageError) as refusal:
-        read_split(path)
-    message = str(refusal.value)
-    assert message.startswith(f"{path}: ")
-    assert reason in message
-    assert "run `dvc repro split`" in message
-    assert "\n" not in message
+    message = assert_refused_in_one_line(read_split, path, content, reason, "split")
     assert len(message) < len(str(path)) + 250
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import yaml
 
 from stages.common.console import StageError, format_table, run_stage
+from stages.fetch import LOCAL_FOLDER_VARIABLE
 
-LOCAL_FOLDER_VARIABLE = "FASHION_MNIST_DIR"
 ABSENT = "absent"
 
 
@@ -26,7 +26,7 @@ def main() -> None:
         clone = Path(folder) / "clone"
         commit = clone_head(clone)
         expected = read_outputs(clone / "dvc.lock")
-        print(f"rebuilding {commit}, what is committed, in {clone}", flush=True)
+        print(f"rebuilding {commit}, what is committed, in {clone}")
         # No result of the commit, some of which are in git, can be taken for a rebuilt one.
         for output in ["dvc.lock", *(path for outputs in expected.values() for path in outputs)]:
             (clone / output).unlink(missing_ok=True)

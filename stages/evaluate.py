@@ -1,7 +1,6 @@
 """Measure one network: models/<net>/ and data/split/ -> metrics/<net>.json, plots/<net>/."""
 
 import argparse
-import csv
 import math
 from pathlib import Path
 
@@ -12,17 +11,21 @@ from stages.common.console import StageError, format_table, run_stage
 from stages.common.determinism import make_torch_deterministic
 from stages.common.fashion_mnist import CLASS_NAMES
 from stages.common.files import write_csv, write_json
-from stages.common.inference import Score, compute_logits, score_logits
+from stages.common.history import CURVES, read_history
+from stages.common.inference import Score, compute_logits, score, score_logits
+from stages.common.layout import (
+    METRICS_FOLDER,
+    PLOTS_FOLDER,
+    SPLIT_FOLDER,
+    history_file,
+    model_file,
+)
 from stages.common.networks import NETWORKS, count_parameters, read_network
 from stages.common.params import load_params
 from stages.common.tensors import LabelledImages, read_split
 
-SPLIT_FOLDER = Path("data/split")
-MODELS_FOLDER = Path("models")
-METRICS_FOLDER = Path("metrics")
-PLOTS_FOLDER = Path("plots")
 SPLITS = ("train", "val", "test")
-CURVES = ("train_loss", "val_loss", "train_accuracy", "val_accuracy")
+UNSEEN_SPLITS = ("val", "test")
 DIGITS = 4  # one image of the test set is 0.0001 of its accuracy
 
 
@@ -33,11 +36,15 @@ def main() -> None:
 
     params = load_params()
     make_torch_deterministic(params.train.threads)
-    network = read_network(MODELS_FOLDER / name / "model.safetensors", name, params.recipe(name))
-    history = read_history(MODELS_FOLDER / name / "history.csv")
+    network = read_network(model_file(name), name, params.recipe(name))
+    history = read_history(history_file(name))
     splits, dataset = read_splits()
-    logits = {split: compute_logits(network, of.images) for split, of in splits.items()}
+    mirrored = params.evaluate.average_mirrored
+    logits = {split: compute_logits(network, of.images, mirrored) for split, of in splits.items()}
     scores = {split: score_logits(logits[split], of.labels) for split, of in splits.items()}
+    if mirrored:
+        for split in UNSEEN_SPLITS:
+            scores[f"{split}_without_mirror"] = score(network, splits[split])
     actual, predicted = splits["test"].labels, logits["test"].argmax(dim=1)
 
     write_metrics(METRICS_FOLDER / f"{name}.json", dataset, scores, count_parameters(network))
@@ -87,30 +94,6 @@ def write_metrics(path: Path, dataset: str, scores: dict[str, Score], parameters
         for split, of in scores.items()
     }
     write_json(path, {"dataset": dataset, **rounded, "parameters": parameters})
-
-
-def read_history(path: Path) -> list[dict[str, float]]:
-    """Read the rows of ``history.csv``, each a dict by column.
-
-    Raises
-    ------
-    StageError
-        If the file is missing, damaged, empty, or holds numbers that aren't finite.
-    """
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            history = [
-                {name: float(row[name]) for name in ("epoch", *CURVES)}
-                for row in csv.DictReader(file)
-            ]
-    except (OSError, ValueError, TypeError, KeyError, csv.Error):
-        history = []
-    if not history or not all(math.isfinite(x) for row in history for x in row.values()):
-        raise StageError(
-            f"{path}: missing, or not the history of a training; "
-            f"delete it and run `dvc repro train@{path.parent.name}`"
-        )
-    return history
 
 
 def write_curves(path: Path, history: list[dict[str, float]]) -> None:

@@ -22,9 +22,9 @@ from stages.common.fashion_mnist import (
 )
 from stages.common.files import replacing, sha256, write_bytes
 from stages.common.idx import encode_idx
+from stages.common.layout import RAW_FOLDER
 from stages.common.params import FetchParams, FileParams, SyntheticParams, load_params
 
-RAW_FOLDER = Path("data/raw")
 LOCAL_FOLDER_VARIABLE = "FASHION_MNIST_DIR"
 CHUNK_SIZE = 1 << 16
 PASSING = {408, 429, 500, 502, 503, 504}  # HTTP statuses that a retry may cure

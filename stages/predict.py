@@ -11,14 +11,10 @@ from stages.common.determinism import make_torch_deterministic
 from stages.common.fashion_mnist import CLASS_NAMES
 from stages.common.files import write_csv
 from stages.common.inference import compute_logits
+from stages.common.layout import PLOTS_FOLDER, PREDICTIONS_FOLDER, TEST_SPLIT, model_file
 from stages.common.networks import NETWORKS, read_network
 from stages.common.params import load_params
 from stages.common.tensors import read_split
-
-TEST_SPLIT = Path("data/split/test.safetensors")
-MODELS_FOLDER = Path("models")
-PREDICTIONS_FOLDER = Path("data/predictions")
-PLOTS_FOLDER = Path("plots")
 
 
 def main() -> None:
@@ -28,9 +24,9 @@ def main() -> None:
 
     params = load_params()
     make_torch_deterministic(params.train.threads)
-    network = read_network(MODELS_FOLDER / name / "model.safetensors", name, params.recipe(name))
+    network = read_network(model_file(name), name, params.recipe(name))
     test, dataset = read_split(TEST_SPLIT)
-    logits = compute_logits(network, test.images)
+    logits = compute_logits(network, test.images, params.evaluate.average_mirrored)
     predicted = logits.argmax(dim=1)  # as evaluate does: after the softmax there can be ties
     confidence = logits.softmax(dim=1).amax(dim=1)
 

@@ -1,7 +1,5 @@
 """Divide the official training set: data/raw/ -> data/split/, plots/samples.png."""
 
-from pathlib import Path
-
 import numpy as np
 import torch
 
@@ -17,12 +15,9 @@ from stages.common.fashion_mnist import (
 )
 from stages.common.files import write_json
 from stages.common.idx import read_images, read_labels
+from stages.common.layout import PIXEL_STATISTICS, PLOTS_FOLDER, RAW_FOLDER, SPLIT_FOLDER
 from stages.common.params import SplitParams, load_params
 from stages.common.tensors import LabelledImages, write_split
-
-RAW_FOLDER = Path("data/raw")
-SPLIT_FOLDER = Path("data/split")
-SAMPLES_PICTURE = Path("plots/samples.png")
 
 
 def main() -> None:
@@ -34,8 +29,8 @@ def main() -> None:
     for name, examples in {"train": train, "val": val, "test": test}.items():
         write_split(SPLIT_FOLDER / f"{name}.safetensors", examples, dataset)
         print(f"{name}: {len(examples):,} images")
-    write_json(SPLIT_FOLDER / "pixel_statistics.json", measure_pixels(train.images))
-    pictures.draw_samples(SAMPLES_PICTURE, train, dataset)
+    write_json(PIXEL_STATISTICS, measure_pixels(train.images))
+    pictures.draw_samples(PLOTS_FOLDER / "samples.png", train, dataset)
 
 
 def read_raw(images: str, labels: str) -> LabelledImages:

@@ -4,7 +4,6 @@ import argparse
 import json
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,8 +11,15 @@ from tqdm import tqdm
 
 from stages.common.console import StageError, run_stage
 from stages.common.determinism import derive_seed, make_torch_deterministic
-from stages.common.files import write_csv
+from stages.common.history import write_history
 from stages.common.inference import score
+from stages.common.layout import (
+    PIXEL_STATISTICS,
+    TRAIN_SPLIT,
+    VAL_SPLIT,
+    history_file,
+    model_file,
+)
 from stages.common.networks import (
     NETWORKS,
     ImageClassifier,
@@ -26,19 +32,6 @@ from stages.common.resume import ResumeState
 from stages.common.tensors import LabelledImages, read_split
 from stages.common.training import Trainer
 
-TRAIN_SPLIT = Path("data/split/train.safetensors")
-VAL_SPLIT = Path("data/split/val.safetensors")
-PIXEL_STATISTICS = Path("data/split/pixel_statistics.json")
-MODELS_FOLDER = Path("models")
-HISTORY_HEADER = (
-    "epoch",
-    "learning_rate",
-    "train_loss",
-    "train_accuracy",
-    "val_loss",
-    "val_accuracy",
-)
-
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
@@ -48,6 +41,7 @@ def main() -> None:
     params = load_params()
     recipe = params.recipe(name)
     make_torch_deterministic(params.train.threads)
+    device = choose_device(params.train.device)
     train, _ = read_split(TRAIN_SPLIT)
     val, _ = read_split(VAL_SPLIT)
     pixels = read_pixel_statistics()
@@ -57,10 +51,10 @@ def main() -> None:
         data=[TRAIN_SPLIT, VAL_SPLIT, PIXEL_STATISTICS],
     )
 
-    network, history = fit(name, params, train, val, pixels, resume)
+    network, history = fit(name, params, train, val, pixels, resume, device)
 
-    write_network(MODELS_FOLDER / name / "model.safetensors", name, network)
-    write_csv(MODELS_FOLDER / name / "history.csv", HISTORY_HEADER, history)
+    write_network(model_file(name), name, network)
+    write_history(history_file(name), history)
     resume.remove()
 
 
@@ -71,6 +65,7 @@ def fit(
     val: LabelledImages,
     pixels: dict[str, float],
     resume: ResumeState,
+    device: torch.device,
 ) -> tuple[ImageClassifier, list[list[float]]]:
     """Train a network for all epochs, going on where an interrupted run stopped.
 
@@ -83,13 +78,15 @@ def fit(
         Mean and standard deviation of the training split's pixels, on the scale of 0 to 255.
     resume : ResumeState
         Read before the first epoch, written after each.
+    device : torch.device
+        Where to train.
 
     Returns
     -------
     network : ImageClassifier
-        The averaged weights after the last epoch.
+        The averaged weights after the last epoch, on the CPU.
     history : list of list of float
-        A row an epoch, as in ``HISTORY_HEADER``.
+        A row an epoch, as in ``history.HEADER``.
 
     Raises
     ------
@@ -106,7 +103,7 @@ def fit(
     network = build_network(name, recipe)
     network.pixel_mean.fill_(pixels["mean"])
     network.pixel_std.fill_(pixels["std"])
-    trainer = Trainer(network, train, recipe, epochs, seed)
+    trainer = Trainer(network, train, recipe, epochs, seed, device)
     print(f"{name}: {count_parameters(network):,} parameters, {len(train):,} training images")
 
     history: list[list[float]] = []
@@ -114,7 +111,7 @@ def fit(
         state, history = interrupted
         trainer.load_state(state)
         print(f"{name}: goes on after epoch {len(history)} of {epochs}")
-    sample = draw_sample(train, len(val), seed)
+    sample, val = draw_sample(train, len(val), seed).to(device), val.to(device)
     for epoch in range(len(history) + 1, epochs + 1):
         start = time.perf_counter()
         with progress_bar(f"epoch {epoch}", trainer.steps_per_epoch) as bar:
@@ -131,7 +128,27 @@ def fit(
             f"  train accuracy {on_train.accuracy:.4f}  val accuracy {on_val.accuracy:.4f}"
             f"  {time.perf_counter() - start:.1f} s",
         )
-    return trainer.average, history
+    return trainer.average.cpu(), history
+
+
+def choose_device(name: str) -> torch.device:
+    """Return the device of a name in ``params.yaml``.
+
+    Raises
+    ------
+    StageError
+        If torch finds none here.
+    """
+    found = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if name != "cpu":
+        if not found[name]:
+            raise StageError(
+                f"params.yaml: train.device: torch finds no {name} device here; take cpu, "
+                "or install a build of torch for your device"
+            )
+        # Not promised there, and some layers have no deterministic kernel.
+        torch.use_deterministic_algorithms(False)
+    return torch.device(name)
 
 
 def draw_sample(examples: LabelledImages, size: int, seed: int) -> LabelledImages:

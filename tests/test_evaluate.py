@@ -18,13 +18,23 @@ NETWORKS = ("two_conv", "lenet5")
 @pytest.mark.parametrize("name", NETWORKS)
 def test_metrics_are_the_losses_and_accuracies_of_all_three_splits(built: Clone, name: str) -> None:
     metrics = json.loads(built.read(f"metrics/{name}.json"))
-    assert list(metrics) == ["dataset", "train", "val", "test", "parameters"]
+    assert list(metrics) == [
+        "dataset",
+        "train",
+        "val",
+        "test",
+        "val_without_mirror",
+        "test_without_mirror",
+        "parameters",
+    ]
     assert metrics["dataset"] == "synthetic"
     recipe = load_params(built.path / "params.yaml").recipe(name)
     network = read_network(built.path / f"models/{name}/model.safetensors", name, recipe)
     for split in ("train", "val", "test"):
         examples, _ = read_split(built.path / f"data/split/{split}.safetensors")
-        probabilities = compute_logits(network, examples.images).double().softmax(dim=1)
+        mirrored = compute_logits(network, examples.images.flip(-1))
+        logits = (compute_logits(network, examples.images) + mirrored) / 2
+        probabilities = logits.double().softmax(dim=1)
         likelihood = probabilities[torch.arange(len(examples)), examples.labels]
         right = (probabilities.argmax(dim=1) == examples.labels).sum().item()
         assert metrics[split]["loss"] == pytest.approx(-likelihood.log().mean().item(), abs=1e-4)
@@ -32,11 +42,24 @@ def test_metrics_are_the_losses_and_accuracies_of_all_three_splits(built: Clone,
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_the_last_point_of_the_curves_is_the_validation_metric(built: Clone, name: str) -> None:
+def test_the_last_point_of_the_curves_is_the_validation_metric_without_mirror_images(
+    built: Clone, name: str
+) -> None:
     *_, last = csv.DictReader(built.read(f"plots/{name}/curves.csv").decode().splitlines())
     metrics = json.loads(built.read(f"metrics/{name}.json"))
-    assert float(last["val_loss"]) == pytest.approx(metrics["val"]["loss"], abs=1e-4)
-    assert float(last["val_accuracy"]) == pytest.approx(metrics["val"]["accuracy"], abs=1e-4)
+    on_val = metrics["val_without_mirror"]
+    assert float(last["val_loss"]) == pytest.approx(on_val["loss"], abs=1e-4)
+    assert float(last["val_accuracy"]) == pytest.approx(on_val["accuracy"], abs=1e-4)
+
+
+def test_without_mirror_images_the_metrics_are_those_of_one_view(clone: Clone) -> None:
+    before = json.loads(clone.read("metrics/lenet5.json"))
+    clone.set_params({"evaluate.average_mirrored": False})
+    assert clone.stage("evaluate", "lenet5").returncode == 0
+    after = json.loads(clone.read("metrics/lenet5.json"))
+    assert list(after) == ["dataset", "train", "val", "test", "parameters"]
+    for split in ("val", "test"):
+        assert after[split] == before[f"{split}_without_mirror"]
 
 
 @pytest.mark.parametrize("name", NETWORKS)

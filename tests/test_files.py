@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from stages.common.console import StageError
 from stages.common.fashion_mnist import CLASS_NAMES
 from stages.common.files import write_bytes, write_csv
+from stages.common.history import CURVES, read_history
 from stages.common.inference import Score
-from stages.evaluate import CURVES, read_history, write_curves, write_metrics
+from stages.evaluate import write_curves, write_metrics
 from stages.predict import write_predictions
 
 ANY_FLOAT = st.floats()

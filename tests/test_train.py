@@ -2,6 +2,7 @@
 
 import csv
 import itertools
+import json
 import os
 import pty
 import subprocess
@@ -11,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from stages.common.augmentation import flip_and_shift
+from stages.common.augmentation import apply_changes, draw_changes
 from stages.common.networks import ImageClassifier, build_network, read_network
 from stages.common.params import Params, RecipeParams, load_params
 from stages.common.training import one_cycle
@@ -52,6 +53,39 @@ def test_lenet5_has_the_maps_and_units_of_the_paper(params: Params) -> None:
     network = build_network("lenet5", params.lenet5)
     c1, s2, c3, s4, c5, f6, output = (6, 28, 28), (6, 14, 14), (16, 10, 10), (16, 5, 5), 120, 84, 10
     assert shapes(network) == [c1, s2, c3, s4, (c5, 1, 1), (f6,), (output,)]
+
+
+def test_the_classic_lenet5_has_the_trained_weights_of_the_paper(params: Params) -> None:
+    recipe = params.lenet5.model_copy(update={"variant": "classic"})
+    network = build_network("lenet5", recipe)
+    c1, s2, c3, s4, c5, f6, output = (6, 28, 28), (6, 14, 14), (16, 10, 10), (16, 5, 5), 120, 84, 10
+    assert shapes(network) == [c1, s2, c3, s4, (c5, 1, 1), (f6,), (output,)]
+
+    images = torch.randint(256, (64, 1, 28, 28), dtype=torch.uint8)
+    network(images).square().sum().backward()
+    used = sum(weight.grad.count_nonzero().item() for weight in network.parameters())
+    assert used == 60_000 + 850  # the paper counts its output layer, here linear, as not trained
+
+
+def test_a_device_that_is_not_there_is_refused(clone: Clone) -> None:
+    clone.set_params({"train.device": "mps"})
+    before = clone.read("models/lenet5/model.safetensors")
+    done = clone.stage("train", "lenet5")
+    assert done.returncode == 1
+    assert done.stdout == (
+        "error: params.yaml: train.device: torch finds no mps device here; take cpu, "
+        "or install a build of torch for your device\n"
+    )
+    assert clone.read("models/lenet5/model.safetensors") == before
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_trains_the_same_recipe(clone: Clone) -> None:
+    on_cpu = json.loads(clone.read("metrics/two_conv.json"))["val"]["accuracy"]
+    clone.set_params({"train.device": "cuda"})
+    clone.dvc("repro", "evaluate@two_conv")
+    on_gpu = json.loads(clone.read("metrics/two_conv.json"))["val"]["accuracy"]
+    assert on_gpu == pytest.approx(on_cpu, abs=0.1)
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -133,6 +167,11 @@ def test_a_batch_larger_than_the_training_split_is_refused(clone: Clone) -> None
     )
 
 
+def augment(images: torch.Tensor, flip: bool, max_shift: int) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return apply_changes(images, draw_changes(len(images), flip, max_shift, generator), max_shift)
+
+
 def test_augmentation_gives_each_mirror_and_shift_and_nothing_else() -> None:
     image = torch.zeros(1, 1, 28, 28, dtype=torch.uint8)
     image[0, 0, 5:20, 8:12] = torch.arange(60, dtype=torch.uint8).view(15, 4) + 1
@@ -141,21 +180,20 @@ def test_augmentation_gives_each_mirror_and_shift_and_nothing_else() -> None:
         for flipped in (image, image.flip(-1))
         for dy, dx in itertools.product((-1, 0, 1), repeat=2)
     }
-    generator = torch.Generator().manual_seed(0)
-    images = flip_and_shift(image.expand(500, 1, 28, 28), True, 1, generator)
+    images = augment(image.expand(500, 1, 28, 28), flip=True, max_shift=1)
     assert {found.numpy().tobytes() for found in images} == expected
 
 
 def test_what_is_shifted_in_is_background() -> None:
     image = torch.full((200, 1, 28, 28), 255, dtype=torch.uint8)
-    images = flip_and_shift(image, False, 2, torch.Generator().manual_seed(0))
+    images = augment(image, flip=False, max_shift=2)
     sums = {int(found.count_nonzero()) for found in images}
     assert sums == {a * b for a in (26, 27, 28) for b in (26, 27, 28)}
 
 
 def test_without_augmentation_images_stay_as_they_are() -> None:
     images = torch.randint(256, (50, 1, 28, 28), dtype=torch.uint8)
-    assert torch.equal(flip_and_shift(images, False, 0, torch.Generator()), images)
+    assert torch.equal(augment(images, flip=False, max_shift=0), images)
 
 
 @pytest.mark.parametrize("warmup", [0.0, 0.2, 0.5])

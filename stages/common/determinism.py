@@ -10,8 +10,8 @@ PINS = {
     "ONEDNN_MAX_CPU_ISA": "AVX2",
     "MKL_CBWR": "COMPATIBLE",
 }
-# No change of bits, but of manners: threads that spin while they wait slow two trainings that
-# share the cores (`dvc exp run --run-all -j 2`) tenfold and more.
+# No change of bits, but of manners: two trainings that share the cores, as in
+# `dvc exp run --run-all -j 2`, take more than twice the time where waiting threads spin.
 WAITING = {"GOMP_SPINCOUNT": "1000"}
 # A user's own settings of these change how sums are split; OMP_DYNAMIC and OMP_THREAD_LIMIT even
 # leave parts of a convolution uncomputed, as oneDNN then gets fewer threads than it counts on.

@@ -19,10 +19,27 @@ class Score(NamedTuple):
 
 
 @torch.inference_mode()
-def compute_logits(network: nn.Module, images: torch.Tensor) -> torch.Tensor:
-    """Compute logits, float32 [N, 10], of images, uint8 [N, 1, 28, 28], in evaluation mode."""
+def compute_logits(
+    network: nn.Module, images: torch.Tensor, average_mirrored: bool = False
+) -> torch.Tensor:
+    """Compute logits in evaluation mode.
+
+    Parameters
+    ----------
+    network : nn.Module
+    images : uint8 [N, 1, 28, 28]
+    average_mirrored : bool
+        Whether to take the mean of the logits of each image and of its mirror image.
+
+    Returns
+    -------
+    float32 [N, 10]
+    """
     network.eval()
-    return torch.cat([network(batch) for batch in images.split(BATCH_SIZE)])
+    logits = torch.cat([network(batch) for batch in images.split(BATCH_SIZE)])
+    if average_mirrored:
+        logits = (logits + compute_logits(network, images.flip(-1))) / 2
+    return logits
 
 
 def score(network: nn.Module, examples: LabelledImages) -> Score:
@@ -33,5 +50,5 @@ def score(network: nn.Module, examples: LabelledImages) -> Score:
 def score_logits(logits: torch.Tensor, labels: torch.Tensor) -> Score:
     """Compute the plain cross-entropy and the accuracy of logits, float32 [N, 10]."""
     loss = F.cross_entropy(logits, labels).item()
-    accuracy = (logits.argmax(dim=1) == labels).double().mean().item()
+    accuracy = (logits.argmax(dim=1) == labels).sum().item() / len(labels)
     return Score(loss, accuracy)

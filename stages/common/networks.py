@@ -1,5 +1,6 @@
 """The networks: raw images in, logits out."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -58,30 +59,112 @@ class TwoConv(ImageClassifier):
 class LeNet5(ImageClassifier):
     """LeNet-5 with the paper's maps and units (LeCun et al. 1998).
 
-    What is of today: batch norm, ReLU for tanh, max pooling for the trained average, C3 connected
-    to all of S2's maps, and a linear output layer for the radial basis functions.
+    The variant ``modern`` has batch norm, ReLU for the scaled tanh, max pooling for the trained
+    average, and C3 connected to all of S2's maps. ``classic`` has the paper's own layers. Both
+    have a linear output layer for the radial basis functions, whose centres are drawings of
+    characters.
     """
 
     def __init__(self, recipe: LeNet5Params) -> None:
-        super().__init__(
-            nn.Conv2d(1, 6, 5, padding=2, bias=False),  # C1; the paper pads its images to 32x32
-            nn.MaxPool2d(2),  # S2
-            nn.BatchNorm2d(6),
-            nn.ReLU(),
-            nn.Conv2d(6, 16, 5, bias=False),  # C3
-            nn.MaxPool2d(2),  # S4
-            nn.BatchNorm2d(16),
-            nn.ReLU(),
-            nn.Conv2d(16, 120, 5, bias=False),  # C5
-            nn.BatchNorm2d(120),
-            nn.ReLU(),
-            nn.Flatten(),
-            nn.Dropout(recipe.dropout),
-            nn.Linear(120, 84, bias=False),  # F6
-            nn.BatchNorm1d(84),
-            nn.ReLU(),
-            nn.Linear(84, len(CLASS_NAMES)),
-        )
+        layers = _classic_layers if recipe.variant == "classic" else _modern_layers
+        super().__init__(*layers(recipe))
+
+
+def _modern_layers(recipe: LeNet5Params) -> list[nn.Module]:
+    return [
+        nn.Conv2d(1, 6, 5, padding=2, bias=False),  # C1; the paper pads its images to 32x32
+        nn.MaxPool2d(2),  # S2, ahead of norm and activation, which quarters their work
+        nn.BatchNorm2d(6),
+        nn.ReLU(),
+        nn.Conv2d(6, 16, 5, bias=False),  # C3
+        nn.MaxPool2d(2),  # S4
+        nn.BatchNorm2d(16),
+        nn.ReLU(),
+        nn.Conv2d(16, 120, 5, bias=False),  # C5
+        nn.BatchNorm2d(120),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Dropout(recipe.dropout),
+        nn.Linear(120, 84, bias=False),  # F6
+        nn.BatchNorm1d(84),
+        nn.ReLU(),
+        nn.Linear(84, len(CLASS_NAMES)),
+    ]
+
+
+def _classic_layers(recipe: LeNet5Params) -> list[nn.Module]:
+    layers = [
+        nn.Conv2d(1, 6, 5, padding=2),  # C1
+        ScaledTanh(),
+        TrainedAveragePool(6),  # S2
+        ScaledTanh(),
+        PartlyConnectedConv2d(C3_CONNECTIONS, 5),  # C3
+        ScaledTanh(),
+        TrainedAveragePool(16),  # S4
+        ScaledTanh(),
+        nn.Conv2d(16, 120, 5),  # C5
+        ScaledTanh(),
+        nn.Flatten(),
+        nn.Dropout(recipe.dropout),
+        nn.Linear(120, 84),  # F6
+        ScaledTanh(),
+        nn.Linear(84, len(CLASS_NAMES)),
+    ]
+    for layer in layers:
+        if isinstance(layer, (nn.Conv2d, nn.Linear)):  # the paper's appendix A
+            bound = 2.4 / layer.weight[0].numel()
+            nn.init.uniform_(layer.weight, -bound, bound)
+    return layers
+
+
+# The maps of S2 that each map of C3 sees: table I of LeCun et al. 1998.
+C3_CONNECTIONS = (
+    *((i, (i + 1) % 6, (i + 2) % 6) for i in range(6)),
+    *((i, (i + 1) % 6, (i + 2) % 6, (i + 3) % 6) for i in range(6)),
+    *((i, (i + 1) % 6, (i + 3) % 6, (i + 4) % 6) for i in range(3)),
+    (0, 1, 2, 3, 4, 5),
+)
+
+
+class ScaledTanh(nn.Module):
+    """The squashing function of LeCun et al. 1998: 1.7159 tanh(2a/3)."""
+
+    def forward(self, sums: torch.Tensor) -> torch.Tensor:
+        return 1.7159 * torch.tanh(sums * (2 / 3))
+
+
+class TrainedAveragePool(nn.AvgPool2d):
+    """The sum of 2x2 units times a trained coefficient plus a trained bias, one each a map."""
+
+    def __init__(self, maps: int) -> None:
+        super().__init__(2, divisor_override=1)
+        self.coefficient = nn.Parameter(torch.full((maps,), 0.25))
+        self.bias = nn.Parameter(torch.zeros(maps))
+
+    def forward(self, maps: torch.Tensor) -> torch.Tensor:
+        return super().forward(maps) * self.coefficient[:, None, None] + self.bias[:, None, None]
+
+
+class PartlyConnectedConv2d(nn.Conv2d):
+    """A convolution whose output maps see some of the input maps each.
+
+    Parameters
+    ----------
+    connections : sequence of sequence of int
+        For each output map, the input maps that it sees.
+    kernel_size : int
+    """
+
+    def __init__(self, connections: Sequence[Sequence[int]], kernel_size: int) -> None:
+        inputs = 1 + max(max(seen) for seen in connections)
+        super().__init__(inputs, len(connections), kernel_size)
+        mask = torch.zeros(len(connections), inputs, 1, 1)
+        for output, seen in enumerate(connections):
+            mask[output, list(seen)] = 1
+        self.register_buffer("mask", mask)
+
+    def forward(self, maps: torch.Tensor) -> torch.Tensor:
+        return self._conv_forward(maps, self.weight * self.mask, self.bias)
 
 
 NETWORKS: dict[str, type[ImageClassifier]] = {"two_conv": TwoConv, "lenet5": LeNet5}

@@ -85,6 +85,13 @@ class TrainParams(Section):
     seed: Seed
     epochs: Annotated[int, Field(ge=1, le=1000)]
     threads: Annotated[int, Field(ge=1, le=256)]
+    device: Literal["cpu", "cuda", "mps"]
+
+
+class EvaluateParams(Section):
+    """How a trained network is asked, in ``evaluate`` and ``predict``."""
+
+    average_mirrored: bool
 
 
 class RecipeParams(Section):
@@ -110,7 +117,9 @@ class TwoConvParams(RecipeParams):
 
 
 class LeNet5Params(RecipeParams):
-    """The recipe of ``lenet5``, whose shape is the paper's."""
+    """The recipe of ``lenet5``, whose maps and units are the paper's."""
+
+    variant: Literal["modern", "classic"]
 
 
 class Params(Section):
@@ -120,6 +129,7 @@ class Params(Section):
     fetch: FetchParams
     split: SplitParams
     train: TrainParams
+    evaluate: EvaluateParams
     two_conv: TwoConvParams
     lenet5: LeNet5Params
 

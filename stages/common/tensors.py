@@ -28,6 +28,10 @@ class LabelledImages(NamedTuple):
         """Return those at ``index``."""
         return LabelledImages(self.images[index], self.labels[index])
 
+    def to(self, device: torch.device) -> "LabelledImages":
+        """Copy to a device."""
+        return LabelledImages(self.images.to(device), self.labels.to(device))
+
 
 def write_tensors(path: Path, tensors: dict[str, torch.Tensor], content: dict) -> None:
     """Write named tensors with a JSON description of them, whole or not at all."""

@@ -1,0 +1,41 @@
+"""The history of a training: a row an epoch."""
+
+import csv
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from stages.common.console import StageError
+from stages.common.files import write_csv
+
+CURVES = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
+HEADER = ("epoch", "learning_rate", *CURVES)
+
+
+def write_history(path: Path, rows: Sequence[Sequence[float]]) -> None:
+    """Write rows of what ``HEADER`` names."""
+    write_csv(path, HEADER, rows)
+
+
+def read_history(path: Path) -> list[dict[str, float]]:
+    """Read the rows, each a dict by column.
+
+    Raises
+    ------
+    StageError
+        If the file is missing, damaged, empty, or holds numbers that aren't finite.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            history = [
+                {name: float(row[name]) for name in ("epoch", *CURVES)}
+                for row in csv.DictReader(file)
+            ]
+    except (OSError, ValueError, TypeError, KeyError, csv.Error):
+        history = []
+    if not history or not all(math.isfinite(x) for row in history for x in row.values()):
+        raise StageError(
+            f"{path}: missing, or not the history of a training; "
+            f"delete it and run `dvc repro train@{path.parent.name}`"
+        )
+    return history

@@ -1,4 +1,4 @@
-"""The PNGs that the stages draw, in one visual language."""
+"""The PNGs, in one visual language."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -29,7 +29,7 @@ PREDICTIONS = (6, 12)  # rows and columns
 
 
 @contextmanager
-def _picture(path: Path, width: float, height: float) -> Iterator[Figure]:
+def picture(path: Path, width: float, height: float) -> Iterator[Figure]:
     """Yield a figure, in inches; write it as a PNG of the same bytes every time."""
     # Our style alone: a user's matplotlibrc must not change what is hashed.
     with mpl.rc_context({**mpl.rcParamsDefault, **STYLE, "backend": "agg"}):
@@ -41,7 +41,7 @@ def _picture(path: Path, width: float, height: float) -> Iterator[Figure]:
 
 def draw_samples(path: Path, examples: LabelledImages, dataset: str) -> None:
     """Draw a row of images of each class, the first ones of the training split."""
-    with _picture(path, 10, 9) as figure:
+    with picture(path, 10, 9) as figure:
         grid = figure.subplots(len(CLASS_NAMES), SAMPLES_PER_CLASS)
         for label, name in enumerate(CLASS_NAMES):
             images = examples.images[examples.labels == label]
@@ -54,7 +54,7 @@ def draw_samples(path: Path, examples: LabelledImages, dataset: str) -> None:
 def draw_curves(path: Path, name: str, dataset: str, history: Sequence[dict[str, float]]) -> None:
     """Draw the losses and the accuracies over the epochs, side by side."""
     epochs = [int(row["epoch"]) for row in history]
-    with _picture(path, 10, 4) as figure:
+    with picture(path, 10, 4) as figure:
         for axes, metric in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
             for split, colour in (("train", TRAIN_COLOUR), ("val", VAL_COLOUR)):
                 values = [row[f"{split}_{metric}"] for row in history]
@@ -76,7 +76,7 @@ def draw_confusion(path: Path, name: str, dataset: str, counts: torch.Tensor) ->
     counts : int64 [10, 10]
     """
     shares = counts / counts.sum(dim=1, keepdim=True).clamp(min=1)
-    with _picture(path, 8.5, 8) as figure:
+    with picture(path, 8.5, 8) as figure:
         axes = figure.subplots()
         axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
         axes.grid(visible=False)
@@ -112,7 +112,7 @@ def draw_predictions(
         The probability of the predicted class.
     """
     rows, columns = PREDICTIONS
-    with _picture(path, 14, 9) as figure:
+    with picture(path, 14, 9) as figure:
         for index, axes in enumerate(figure.subplots(rows, columns).flat):
             if index >= len(examples):
                 _show_image(axes, None)

@@ -12,6 +12,7 @@ from torch import nn
 from stages.common.augmentation import apply_changes, draw_changes
 from stages.common.console import StageError
 from stages.common.determinism import derive_seed
+from stages.common.muon import Muon
 from stages.common.networks import ImageClassifier
 from stages.common.params import RecipeParams
 from stages.common.tensors import LabelledImages
@@ -20,7 +21,10 @@ CPU = torch.device("cpu")
 
 
 class Trainer:
-    """SGD with Nesterov momentum, a one-cycle learning rate, and an average of the weights.
+    """Muon and SGD, a one-cycle learning rate, and an average of the weights.
+
+    Muon moves the weights of the hidden layers; SGD, with Nesterov's momentum, those of the first
+    and the last layer, the norms and the biases.
 
     All randomness of an epoch comes from seeds derived for it, so that the state between two
     epochs is tensors alone.
@@ -43,7 +47,7 @@ class Trainer:
     average : ImageClassifier
         The exponential moving average of the weights and of batch norm's statistics: the result.
     learning_rate : float
-        That of the latest step.
+        SGD's in the latest step.
     """
 
     def __init__(
@@ -68,9 +72,10 @@ class Trainer:
             [tensor for tensor in _tensors(of) if tensor.is_floating_point()]
             for of in (self.average, network)
         )
-        self.optimizer = torch.optim.SGD(
+        first, *hidden, last = (p for p in network.parameters() if p.ndim > 1)
+        self.sgd = torch.optim.SGD(
             [
-                {"params": [p for p in network.parameters() if p.ndim > 1]},
+                {"params": [first, last]},
                 # Norms and biases, which by custom don't decay.
                 {"params": [p for p in network.parameters() if p.ndim == 1], "weight_decay": 0},
             ],
@@ -80,6 +85,13 @@ class Trainer:
             weight_decay=recipe.weight_decay,
             fused=True,
         )
+        self.muon = Muon(hidden, lr=recipe.muon_learning_rate)
+        self._optimizer_of = {
+            parameter: optimizer
+            for optimizer in (self.sgd, self.muon)
+            for group in optimizer.param_groups
+            for parameter in group["params"]
+        }
         _keep_freed_memory()
         if device.type == "cuda":
             self._capture_network()
@@ -131,25 +143,29 @@ class Trainer:
             if key in parts["momentum"]:
                 # like the parameter, channels last: the fused step wants the same strides
                 buffer = torch.empty_like(parameter).copy_(parts["momentum"][key])
-                self.optimizer.state[parameter]["momentum_buffer"] = buffer
+                self._optimizer_of[parameter].state[parameter]["momentum_buffer"] = buffer
 
     def _momentum_buffers(self) -> dict[str, torch.Tensor]:
         buffers = {
-            key: self.optimizer.state[parameter].get("momentum_buffer")
+            key: self._optimizer_of[parameter].state[parameter].get("momentum_buffer")
             for key, parameter in self.network.named_parameters()
         }
         return {key: buffer for key, buffer in buffers.items() if buffer is not None}
 
     def _take_step(self, images: torch.Tensor, labels: torch.Tensor, done: int) -> torch.Tensor:
-        self.learning_rate = one_cycle(done, self.total_steps, self.recipe)
-        for group in self.optimizer.param_groups:
+        share = one_cycle(done, self.total_steps, self.recipe.warmup)
+        self.learning_rate = self.recipe.learning_rate * share
+        for group in self.sgd.param_groups:
             group["lr"] = self.learning_rate
+        for group in self.muon.param_groups:
+            group["lr"] = self.recipe.muon_learning_rate * share
         smoothing = self.recipe.label_smoothing
         logits = self.network(images).float()
         loss = F.cross_entropy(logits, labels, label_smoothing=smoothing)
-        self.optimizer.zero_grad()
+        self.network.zero_grad()
         loss.backward()
-        self.optimizer.step()
+        self.sgd.step()
+        self.muon.step()
         self._update_average(done)
         return loss.detach()
 
@@ -186,16 +202,16 @@ def _tensors(network: nn.Module) -> Iterator[torch.Tensor]:
     yield from network.buffers()
 
 
-def one_cycle(done: int, total: int, recipe: RecipeParams) -> float:
-    """Compute the learning rate of the step after ``done`` of ``total`` steps.
+def one_cycle(done: int, total: int, warmup: float) -> float:
+    """Compute the share of the peak learning rate in the step after ``done`` of ``total`` steps.
 
     It climbs linearly for the share ``warmup`` of the steps, then falls linearly to zero
     (Smith and Topin 2018, without the change of momentum).
     """
-    warmup = recipe.warmup * total
-    climb = (done + 1) / warmup if warmup else 1.0
-    fall = (total - done) / (total - warmup)
-    return recipe.learning_rate * min(climb, fall, 1.0)
+    climbing = warmup * total
+    climb = (done + 1) / climbing if climbing else 1.0
+    fall = (total - done) / (total - climbing)
+    return min(climb, fall, 1.0)
 
 
 def _diverged(epoch: int, step: int, what: str) -> StageError:

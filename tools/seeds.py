@@ -1,0 +1,148 @@
+"""Train from several seeds, as queued DVC experiments; write the spread of the accuracies."""
+
+import argparse
+import json
+import statistics
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+import dvc.api
+from dvc.exceptions import DvcException
+
+from stages.common.console import StageError, format_table, run_stage
+from stages.common.files import write_json
+from stages.common.layout import METRICS_FOLDER, PLOTS_FOLDER
+from stages.common.params import load_params
+from stages.common.pictures import VAL_COLOUR, picture
+
+SEEDS = (1, 2, 3, 4, 5)
+SUMMARY = METRICS_FOLDER / "seeds.json"
+PICTURE = PLOTS_FOLDER / "seeds.png"
+DIGITS = 5
+TEST_COLOUR = "#1b7837"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tools.seeds", description=__doc__)
+    parser.add_argument("seeds", nargs="*", type=int, default=SEEDS, help="default: 1 2 3 4 5")
+    seeds = parser.parse_args().seeds
+    if len(set(seeds)) < 2:
+        raise StageError("a spread needs two seeds or more")
+
+    networks = load_params().networks
+    experiments = {seed: f"seed-{seed}-of-{committed_head()}" for seed in seeds}
+    run_experiments(experiments)
+    summary = summarise(networks, experiments)
+    write_json(SUMMARY, summary)
+    draw_seeds(PICTURE, summary)
+    print(describe(summary))
+
+
+def committed_head() -> str:
+    """Return the short name of HEAD.
+
+    Raises
+    ------
+    StageError
+        If what git tracks was changed since, so that the figures would be of no commit.
+    """
+    if _run("git", "status", "--porcelain", "--untracked-files=no"):
+        raise StageError(
+            "there are changes that aren't committed (`git status`); commit them first"
+        )
+    return _run("git", "rev-parse", "--short", "HEAD")
+
+
+def run_experiments(experiments: dict[int, str]) -> None:
+    """Queue an experiment a seed, but for those that exist, and run the queue to its end."""
+    existing = _run("dvc", "exp", "list", "--name-only").split()
+    missing = {seed: name for seed, name in experiments.items() if name not in existing}
+    for seed, name in missing.items():
+        _run("dvc", "exp", "run", "--queue", "--name", name, "--set-param", f"train.seed={seed}")
+    if missing:
+        print(f"running {', '.join(missing.values())}; `dvc queue status` tells how far it is")
+        subprocess.run(["dvc", "exp", "run", "--run-all", "--jobs", "1"], check=False)
+
+
+def summarise(networks: Sequence[str], experiments: dict[int, str]) -> dict[str, dict]:
+    """Compute the mean and the sample standard deviation of each accuracy over the seeds.
+
+    Raises
+    ------
+    StageError
+        If an experiment has no metrics.
+    """
+    summary = {}
+    for network in networks:
+        metrics = [read_metrics(network, name) for name in experiments.values()]
+        accuracies = {
+            split: [of[split]["accuracy"] for of in metrics]
+            for split, score in metrics[0].items()
+            if isinstance(score, dict)
+        }
+        summary[network] = {
+            "seeds": list(experiments),
+            **{
+                split: {
+                    "mean": round(statistics.mean(values), DIGITS),
+                    "std": round(statistics.stdev(values), DIGITS),
+                    "accuracies": values,
+                }
+                for split, values in accuracies.items()
+            },
+        }
+    return summary
+
+
+def read_metrics(network: str, experiment: str) -> dict:
+    """Read the metrics of one network in one experiment."""
+    try:
+        return json.loads(dvc.api.read(f"metrics/{network}.json", rev=experiment))
+    except (DvcException, OSError, ValueError) as error:
+        raise StageError(
+            f"{experiment}: no metrics of {network} ({' '.join(str(error).split()):.200}); "
+            f"see `dvc queue logs {experiment}`"
+        ) from None
+
+
+def draw_seeds(path: Path, summary: dict[str, dict]) -> None:
+    """Draw the accuracy of each seed, with the mean and one standard deviation around it."""
+    shown = {"val": (VAL_COLOUR, -0.15), "test": (TEST_COLOUR, 0.15)}
+    with picture(path, 8, 1.5 + len(summary)) as figure:
+        axes = figure.subplots()
+        for row, splits in enumerate(summary.values()):
+            for split, (colour, offset) in shown.items():
+                of = splits[split]
+                height = row + offset
+                axes.plot(of["accuracies"], [height] * len(of["accuracies"]), "o", color=colour)
+                axes.errorbar(of["mean"], height, xerr=of["std"], color=colour, capsize=5)
+                label = f"{split} {of['mean']:.4f} ± {of['std']:.4f}"
+                axes.annotate(
+                    label, (1.02, height), ("axes fraction", "data"), color=colour, va="center"
+                )
+        axes.set_yticks(range(len(summary)), summary)
+        axes.set_ylim(len(summary) - 0.5, -0.5)
+        axes.set(xlabel="accuracy", title="Each seed, the mean and one standard deviation")
+
+
+def describe(summary: dict[str, dict]) -> str:
+    """Lay the means and deviations out as a table."""
+    rows = [
+        [network, split, f"{of['mean']:.4f}", f"{of['std']:.4f}"]
+        for network, splits in summary.items()
+        for split, of in splits.items()
+        if split != "seeds"
+    ]
+    return format_table(["network", "split", "mean accuracy", "deviation"], rows)
+
+
+def _run(*command: str) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise StageError(" ".join((done.stderr or done.stdout).split()))
+    return done.stdout.strip()
+
+
+if __name__ == "__main__":
+    run_stage(main)

@@ -43,6 +43,10 @@ verify: $(SETUP) ## Rebuild HEAD in an empty clone, compare with dvc.lock (TARGE
 pin-cost: $(SETUP) ## Measure what being reproducible costs in speed
 	python -m tools.pin_cost
 
+.PHONY: seeds
+seeds: $(SETUP) ## Train from five seeds as queued experiments, write metrics/seeds.json: about an hour
+	python -m tools.seeds
+
 .PHONY: lint
 lint: $(SETUP) ## Check style and format
 	ruff check .

@@ -111,7 +111,8 @@ def fit(
         state, history = interrupted
         trainer.load_state(state)
         print(f"{name}: goes on after epoch {len(history)} of {epochs}")
-    sample, val = draw_sample(train, len(val), seed).to(device), val.to(device)
+    # A view, not a copy: the order of the training split is random.
+    sample, val = train.take(slice(len(val))).to(device), val.to(device)
     for epoch in range(len(history) + 1, epochs + 1):
         start = time.perf_counter()
         with progress_bar(f"epoch {epoch}", trainer.steps_per_epoch) as bar:
@@ -149,12 +150,6 @@ def choose_device(name: str) -> torch.device:
         # Not promised there, and some layers have no deterministic kernel.
         torch.use_deterministic_algorithms(False)
     return torch.device(name)
-
-
-def draw_sample(examples: LabelledImages, size: int, seed: int) -> LabelledImages:
-    """Take a fixed part of the training split, as large as the validation split."""
-    generator = torch.Generator().manual_seed(derive_seed(seed, "sample of the training split"))
-    return examples.take(torch.randperm(len(examples), generator=generator)[:size])
 
 
 def progress_bar(title: str, steps: int) -> tqdm:

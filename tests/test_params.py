@@ -24,7 +24,7 @@ FRACTION = ([0, 0.999], [-0.001, 1, "0.5", None])
 RECIPE = {
     "batch_size": ([2, 10_000], [1, 10_001, 64.0]),
     "learning_rate": ([1e-6, 10], [0, 10.001, True]),
-    "muon_learning_rate": ([1e-6, 1], [0, 1.001, True]),
+    "muon_learning_rate": ([0, 1], [-0.001, 1.001, True]),
     "warmup": FRACTION,
     "momentum": FRACTION,
     "weight_decay": ([0, 1], [-0.001, 1.001]),

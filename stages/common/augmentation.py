@@ -13,7 +13,7 @@ class Changes(NamedTuple):
     ----------
     mirrored : bool [N, 1]
         Whether an image is mirrored left to right.
-    shifts : int64 [N, 2]
+    shifts : uint8 [N, 2]
         The pixels that an image moves up and to the left, from 0 on; the middle is no move.
     """
 
@@ -44,7 +44,9 @@ def draw_changes(count: int, flip: bool, max_shift: int, generator: torch.Genera
         Of the CPU, so that every device gets the same draws.
     """
     mirrored = torch.rand(count, 1, generator=generator) < (0.5 if flip else 0.0)
-    return Changes(mirrored, torch.randint(2 * max_shift + 1, (count, 2), generator=generator))
+    limit, dtype = 2 * max_shift + 1, torch.uint8
+    shifts = torch.randint(limit, (count, 2), generator=generator, dtype=dtype)
+    return Changes(mirrored, shifts)
 
 
 def apply_changes(images: torch.Tensor, changes: Changes, max_shift: int) -> torch.Tensor:

@@ -99,7 +99,7 @@ class RecipeParams(Section):
 
     batch_size: Annotated[int, Field(ge=2, le=10_000)]
     learning_rate: Annotated[Real, Field(gt=0, le=10)]
-    muon_learning_rate: Annotated[Real, Field(gt=0, le=1)]
+    muon_learning_rate: Annotated[Real, Field(ge=0, le=1)]
     warmup: Fraction
     momentum: Fraction
     weight_decay: Annotated[Real, Field(ge=0, le=1)]

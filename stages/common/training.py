@@ -12,8 +12,8 @@ from torch import nn
 from stages.common.augmentation import apply_changes, draw_changes
 from stages.common.console import StageError
 from stages.common.determinism import derive_seed
-from stages.common.muon import Muon
 from stages.common.networks import ImageClassifier
+from stages.common.optimizers import make_optimizers
 from stages.common.params import RecipeParams
 from stages.common.tensors import LabelledImages
 
@@ -21,10 +21,7 @@ CPU = torch.device("cpu")
 
 
 class Trainer:
-    """Muon and SGD, a one-cycle learning rate, and an average of the weights.
-
-    Muon moves the weights of the hidden layers; SGD, with Nesterov's momentum, those of the first
-    and the last layer, the norms and the biases.
+    """A one-cycle learning rate, and an average of the weights.
 
     All randomness of an epoch comes from seeds derived for it, so that the state between two
     epochs is tensors alone.
@@ -47,7 +44,7 @@ class Trainer:
     average : ImageClassifier
         The exponential moving average of the weights and of batch norm's statistics: the result.
     learning_rate : float
-        SGD's in the latest step.
+        That of SGD in the latest step.
     """
 
     def __init__(
@@ -72,26 +69,7 @@ class Trainer:
             [tensor for tensor in _tensors(of) if tensor.is_floating_point()]
             for of in (self.average, network)
         )
-        first, *hidden, last = (p for p in network.parameters() if p.ndim > 1)
-        self.sgd = torch.optim.SGD(
-            [
-                {"params": [first, last]},
-                # Norms and biases, which by custom don't decay.
-                {"params": [p for p in network.parameters() if p.ndim == 1], "weight_decay": 0},
-            ],
-            lr=recipe.learning_rate,
-            momentum=recipe.momentum,
-            nesterov=recipe.momentum > 0,
-            weight_decay=recipe.weight_decay,
-            fused=True,
-        )
-        self.muon = Muon(hidden, lr=recipe.muon_learning_rate)
-        self._optimizer_of = {
-            parameter: optimizer
-            for optimizer in (self.sgd, self.muon)
-            for group in optimizer.param_groups
-            for parameter in group["params"]
-        }
+        self.optimizers = make_optimizers(network, recipe)
         _keep_freed_memory()
         if device.type == "cuda":
             self._capture_network()
@@ -139,33 +117,40 @@ class Trainer:
             parts[part][key] = tensor
         self.network.load_state_dict(parts["network"])
         self.average.load_state_dict(parts["average"])
-        for key, parameter in self.network.named_parameters():
-            if key in parts["momentum"]:
-                # like the parameter, channels last: the fused step wants the same strides
-                buffer = torch.empty_like(parameter).copy_(parts["momentum"][key])
-                self._optimizer_of[parameter].state[parameter]["momentum_buffer"] = buffer
+        named = dict(self.network.named_parameters())
+        for key, buffer in parts["momentum"].items():
+            # like the parameter, channels last: the fused step wants the same strides
+            like_parameter = torch.empty_like(named[key]).copy_(buffer)
+            self._optimizer_state(named[key])["momentum_buffer"] = like_parameter
 
     def _momentum_buffers(self) -> dict[str, torch.Tensor]:
         buffers = {
-            key: self._optimizer_of[parameter].state[parameter].get("momentum_buffer")
+            key: self._optimizer_state(parameter).get("momentum_buffer")
             for key, parameter in self.network.named_parameters()
         }
         return {key: buffer for key, buffer in buffers.items() if buffer is not None}
 
+    def _optimizer_state(self, parameter: nn.Parameter) -> dict[str, torch.Tensor]:
+        (state,) = (
+            optimizer.state[parameter]
+            for optimizer in self.optimizers
+            for group in optimizer.param_groups
+            if any(parameter is member for member in group["params"])
+        )
+        return state
+
     def _take_step(self, images: torch.Tensor, labels: torch.Tensor, done: int) -> torch.Tensor:
         share = one_cycle(done, self.total_steps, self.recipe.warmup)
         self.learning_rate = self.recipe.learning_rate * share
-        for group in self.sgd.param_groups:
-            group["lr"] = self.learning_rate
-        for group in self.muon.param_groups:
-            group["lr"] = self.recipe.muon_learning_rate * share
         smoothing = self.recipe.label_smoothing
         logits = self.network(images).float()
         loss = F.cross_entropy(logits, labels, label_smoothing=smoothing)
         self.network.zero_grad()
         loss.backward()
-        self.sgd.step()
-        self.muon.step()
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = share * group["initial_lr"]
+            optimizer.step()
         self._update_average(done)
         return loss.detach()
 

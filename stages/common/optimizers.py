@@ -1,16 +1,46 @@
-"""Muon: momentum whose steps are orthogonal matrices (Jordan et al. 2024)."""
+"""What turns gradients into steps: SGD, and Muon for hidden layers."""
 
 from collections.abc import Iterable
 
 import torch
+from torch import nn
+
+from stages.common.params import RecipeParams
 
 # A quintic that pulls singular values between 0 and 1 towards 1, from the authors' code.
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 ITERATIONS = 5
 
 
+def make_optimizers(network: nn.Module, recipe: RecipeParams) -> list[torch.optim.Optimizer]:
+    """Make SGD with Nesterov momentum and, where the recipe has it, Muon for the hidden layers.
+
+    Each group of parameters has the peak of its learning rate in ``initial_lr``.
+    """
+    weights = [parameter for parameter in network.parameters() if parameter.ndim > 1]
+    norms_and_biases = [parameter for parameter in network.parameters() if parameter.ndim == 1]
+    optimizers = []
+    if recipe.muon_learning_rate:
+        hidden, weights = weights[1:-1], [weights[0], weights[-1]]
+        optimizers.append(Muon(hidden, lr=recipe.muon_learning_rate))
+    sgd = torch.optim.SGD(
+        # By custom, norms and biases don't decay.
+        [{"params": weights}, {"params": norms_and_biases, "weight_decay": 0}],
+        lr=recipe.learning_rate,
+        momentum=recipe.momentum,
+        nesterov=recipe.momentum > 0,
+        weight_decay=recipe.weight_decay,
+        fused=True,
+    )
+    optimizers.append(sgd)
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["initial_lr"] = group["lr"]
+    return optimizers
+
+
 class Muon(torch.optim.Optimizer):
-    """Nesterov momentum, of which each step takes the nearest orthogonal matrix.
+    """Nesterov momentum, of which each step takes the nearest orthogonal matrix (Jordan 2024).
 
     All directions of a layer's weights learn at the same pace, also those whose gradients are
     small. For the weights of hidden layers: a convolution counts as a matrix of [maps, inputs x

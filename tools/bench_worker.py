@@ -1,0 +1,137 @@
+"""One measurement of the benchmark in a process of its own; prints it as a line of JSON."""
+
+import itertools
+import json
+import os
+import resource
+import sys
+import time
+from collections.abc import Iterator
+
+from stages.common.determinism import PINS, WAITING, make_torch_deterministic
+
+WARM_UP = 10  # steps
+BYTES_A_GIGABYTE = 1e9
+
+
+def main() -> None:
+    kind, *arguments = sys.argv[1:]
+    if kind in {"plain", "sgemm"}:  # as any script would run
+        for name in PINS | WAITING:
+            os.environ.pop(name, None)
+    measured = {"ours": ours, "plain": plain, "sgemm": sgemm, "epoch": epoch}[kind](*arguments)
+    print(json.dumps(measured))
+
+
+def ours(name: str, steps: str) -> dict[str, float]:
+    """Measure our training loop: images a second, and the arithmetic of an image."""
+    trainer = make_trainer(name, int(steps) + WARM_UP)
+    seconds = list(time_steps(trainer))[WARM_UP:]
+    return {
+        "images_per_second": len(seconds) * trainer.recipe.batch_size / sum(seconds),
+        "gflop_per_image": count_flop(trainer) / 1e9,
+    }
+
+
+def make_trainer(name: str, steps: int):
+    """Make the trainer of a network for so many random images that an epoch has ``steps``."""
+    import torch
+
+    from stages.common.networks import build_network
+    from stages.common.params import load_params
+    from stages.common.tensors import LabelledImages
+    from stages.common.training import Trainer
+
+    params = load_params()
+    make_torch_deterministic(params.train.threads)
+    recipe = params.recipe(name)
+    count = steps * recipe.batch_size
+    images = torch.randint(256, (count, 1, 28, 28), dtype=torch.uint8)
+    examples = LabelledImages(images, torch.randint(10, (count,)))
+    return Trainer(build_network(name, recipe), examples, recipe, epochs=2, seed=1)
+
+
+def time_steps(trainer) -> Iterator[float]:
+    """Train for an epoch; yield the seconds of each step."""
+    ends = [time.perf_counter()]
+    trainer.run_epoch(1, on_step=lambda: ends.append(time.perf_counter()))
+    yield from (end - start for start, end in itertools.pairwise(ends))
+
+
+def count_flop(trainer) -> float:
+    """Count the floating-point operations of an image's forward and backward pass."""
+    import torch.nn.functional as F  # noqa: N812
+    from torch.utils.flop_counter import FlopCounterMode
+
+    batch = trainer.examples.take(slice(trainer.recipe.batch_size))
+    with FlopCounterMode(display=False) as counter:
+        F.cross_entropy(trainer.network(batch.images), batch.labels).backward()
+    return counter.get_total_flops() / len(batch)
+
+
+def plain(name: str, steps: str) -> dict[str, float]:
+    """Measure the loop of many a tutorial on the same layers: images a second.
+
+    A DataLoader over float tensors, the default memory layout, Adam, the loss read at each step;
+    no augmentation, no averaging of weights, no pins.
+    """
+    import torch
+    import torch.nn.functional as F  # noqa: N812
+    from torch.utils.data import DataLoader, TensorDataset
+
+    from stages.common.networks import build_network
+    from stages.common.params import load_params
+
+    params = load_params()
+    torch.set_num_threads(params.train.threads)
+    recipe = params.recipe(name)
+    layers = build_network(name, recipe).layers.to(memory_format=torch.contiguous_format).train()
+    count = (int(steps) + WARM_UP) * recipe.batch_size
+    examples = TensorDataset(torch.randn(count, 1, 28, 28), torch.randint(10, (count,)))
+    optimizer = torch.optim.Adam(layers.parameters())
+    total_loss, ends = 0.0, []
+    for images, labels in DataLoader(examples, recipe.batch_size, shuffle=True):
+        optimizer.zero_grad()
+        loss = F.cross_entropy(layers(images), labels)
+        loss.backward()
+        optimizer.step()
+        total_loss += loss.item()
+        ends.append(time.perf_counter())
+    timed = ends[WARM_UP - 1 :]
+    return {"images_per_second": (len(timed) - 1) * recipe.batch_size / (timed[-1] - timed[0])}
+
+
+def sgemm() -> dict[str, float]:
+    """Measure the product of two float32 matrices of 1024 x 1024: GFLOP a second."""
+    import torch
+
+    from stages.common.params import load_params
+
+    torch.set_num_threads(load_params().train.threads)
+    a, b = torch.randn(2, 1024, 1024)
+    for _ in range(WARM_UP):
+        a @ b
+    repeats = 200
+    start = time.perf_counter()
+    for _ in range(repeats):
+        a @ b
+    return {"gflops": repeats * 2 * 1024**3 / 1e9 / (time.perf_counter() - start)}
+
+
+def epoch(name: str, images: str) -> dict[str, float]:
+    """Measure one epoch over so many images: seconds, and the process's peak memory."""
+    from stages.common.params import load_params
+
+    trainer = make_trainer(name, int(images) // load_params().recipe(name).batch_size)
+    seconds = sum(time_steps(trainer))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    own = sum(tensor.nbytes for tensor in trainer.examples)
+    return {
+        "seconds": seconds,
+        "peak_gigabytes": peak / BYTES_A_GIGABYTE,
+        "examples_gigabytes": own / BYTES_A_GIGABYTE,
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -43,6 +43,10 @@ verify: $(SETUP) ## Rebuild HEAD in an empty clone, compare with dvc.lock (TARGE
 pin-cost: $(SETUP) ## Measure what being reproducible costs in speed
 	python -m tools.pin_cost
 
+.PHONY: bench
+bench: $(SETUP) ## Measure speed and memory against a plain loop and the machine: a quarter of an hour
+	python -m tools.bench
+
 .PHONY: seeds
 seeds: $(SETUP) ## Train from five seeds as queued experiments, write metrics/seeds.json: about an hour
 	python -m tools.seeds

@@ -14,6 +14,7 @@ from torch import nn
 
 from stages.common.augmentation import apply_changes, draw_changes
 from stages.common.networks import ImageClassifier, build_network, read_network
+from stages.common.optimizers import Muon, make_optimizers
 from stages.common.params import Params, load_params
 from stages.common.training import one_cycle
 from tests.conftest import REPOSITORY, Clone
@@ -194,6 +195,28 @@ def test_what_is_shifted_in_is_background() -> None:
 def test_without_augmentation_images_stay_as_they_are() -> None:
     images = torch.randint(256, (50, 1, 28, 28), dtype=torch.uint8)
     assert torch.equal(augment(images, flip=False, max_shift=0), images)
+
+
+@pytest.mark.parametrize("shape", [(128, 800), (800, 128), (16, 150)])
+def test_muon_steps_by_nearly_orthogonal_matrices(shape: tuple[int, int]) -> None:
+    weights = nn.Parameter(torch.zeros(shape))
+    weights.grad = torch.randn(shape, generator=torch.Generator().manual_seed(1))
+    Muon([weights], lr=0.5).step()
+    steps = torch.linalg.svdvals(weights.detach())
+    assert steps.min() > 0.25
+    assert steps.max() < 0.65
+    assert (weights * weights.grad).sum() < 0  # downhill
+
+
+def test_muon_moves_the_layers_between_the_first_and_the_last(params: Params) -> None:
+    network = build_network("two_conv", params.two_conv)
+    with_muon = params.two_conv.model_copy(update={"muon_learning_rate": 0.02})
+    muon, sgd = make_optimizers(network, with_muon)
+    assert [tuple(p.shape) for p in muon.param_groups[0]["params"]] == [(128, 32, 5, 5)]
+    assert len(sgd.param_groups[0]["params"]) == 2
+    without_muon = params.two_conv.model_copy(update={"muon_learning_rate": 0.0})
+    (sgd,) = make_optimizers(network, without_muon)
+    assert len(sgd.param_groups[0]["params"]) == 3
 
 
 @pytest.mark.parametrize("warmup", [0.0, 0.2, 0.5])

@@ -48,7 +48,7 @@ bench: $(SETUP) ## Measure speed and memory against a plain loop and the machine
 	python -m tools.bench
 
 .PHONY: seeds
-seeds: $(SETUP) ## Train from five seeds as queued experiments, write metrics/seeds.json: about an hour
+seeds: $(SETUP) ## Train from five seeds as queued experiments, write metrics/seeds.json: over an hour
 	python -m tools.seeds
 
 .PHONY: lint

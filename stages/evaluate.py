@@ -25,7 +25,7 @@ from stages.common.params import load_params
 from stages.common.tensors import LabelledImages, read_split
 
 SPLITS = ("train", "val", "test")
-UNSEEN_SPLITS = ("val", "test")
+HELD_OUT_SPLITS = ("val", "test")
 DIGITS = 4  # one image of the test set is 0.0001 of its accuracy
 
 
@@ -42,12 +42,13 @@ def main() -> None:
     mirrored = params.evaluate.average_mirrored
     logits = {split: compute_logits(network, of.images, mirrored) for split, of in splits.items()}
     scores = {split: score_logits(logits[split], of.labels) for split, of in splits.items()}
-    if mirrored:
-        for split in UNSEEN_SPLITS:
-            scores[f"{split}_without_mirror"] = score(network, splits[split])
+    one_view = {split: score(network, splits[split]) for split in HELD_OUT_SPLITS}
     actual, predicted = splits["test"].labels, logits["test"].argmax(dim=1)
 
-    write_metrics(METRICS_FOLDER / f"{name}.json", dataset, scores, count_parameters(network))
+    parameters = count_parameters(network)
+    write_metrics(METRICS_FOLDER / f"{name}.json", dataset, scores, parameters)
+    # Beside the metrics that DVC tabulates: the same without the mirror images.
+    write_metrics(METRICS_FOLDER / "one_view" / f"{name}.json", dataset, one_view, parameters)
     write_curves(PLOTS_FOLDER / name / "curves.csv", history)
     write_confusion(PLOTS_FOLDER / name / "confusion.csv", actual, predicted)
     pictures.draw_curves(PLOTS_FOLDER / name / "curves.png", name, dataset, history)

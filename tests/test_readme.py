@@ -20,7 +20,7 @@ def test_the_numbers_are_those_in_metrics(name: str) -> None:
         f"{metrics['parameters']:,}",
         *(
             f"{seeds[split]['mean']:.4f} ± {seeds[split]['std']:.4f}"
-            for split in ("val", "test", "test_without_mirror")
+            for split in ("val", "test", "test_one_view")
         ),
         f"{metrics['test']['accuracy']:.4f}",
     ]

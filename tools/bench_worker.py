@@ -3,15 +3,15 @@
 import itertools
 import json
 import os
-import resource
+import re
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 from stages.common.determinism import PINS, WAITING, make_torch_deterministic
 
 WARM_UP = 10  # steps
-BYTES_A_GIGABYTE = 1e9
 
 
 def main() -> None:
@@ -59,7 +59,7 @@ def time_steps(trainer) -> Iterator[float]:
 
 
 def count_flop(trainer) -> float:
-    """Count the floating-point operations of an image's forward and backward pass."""
+    """Count an image's floating-point operations, forward and backward; Muon's are left out."""
     import torch.nn.functional as F  # noqa: N812
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -119,17 +119,18 @@ def sgemm() -> dict[str, float]:
 
 
 def epoch(name: str, images: str) -> dict[str, float]:
-    """Measure one epoch over so many images: seconds, and the process's peak memory."""
+    """Measure an epoch over so many images, but for part of a batch: seconds, and peak memory."""
     from stages.common.params import load_params
 
     trainer = make_trainer(name, int(images) // load_params().recipe(name).batch_size)
     seconds = sum(time_steps(trainer))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    # ru_maxrss would hold the peak of the parent too
+    peak = int(re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())[1]) * 1024
     own = sum(tensor.nbytes for tensor in trainer.examples)
     return {
         "seconds": seconds,
-        "peak_gigabytes": peak / BYTES_A_GIGABYTE,
-        "examples_gigabytes": own / BYTES_A_GIGABYTE,
+        "peak_gigabytes": peak / 1e9,
+        "examples_gigabytes": own / 1e9,
     }
 
 

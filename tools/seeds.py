@@ -31,7 +31,8 @@ def main() -> None:
         raise StageError("a spread needs two seeds or more")
 
     networks = load_params().networks
-    experiments = {seed: f"seed-{seed}-of-{committed_head()}" for seed in seeds}
+    head = committed_head()
+    experiments = {seed: f"seed-{seed}-of-{head}" for seed in seeds}
     run_experiments(experiments)
     summary = summarise(networks, experiments)
     write_json(SUMMARY, summary)
@@ -55,11 +56,15 @@ def committed_head() -> str:
 
 
 def run_experiments(experiments: dict[int, str]) -> None:
-    """Queue an experiment a seed, but for those that exist, and run the queue to its end."""
-    existing = _run("dvc", "exp", "list", "--name-only").split()
-    missing = {seed: name for seed, name in experiments.items() if name not in existing}
+    """Queue an experiment a seed, but for those that exist, and run the whole queue to its end."""
+    finished = _run("dvc", "exp", "list", "--name-only").split()
+    tasks = _run("dvc", "queue", "status").splitlines()
+    queued = [task.split()[1] for task in tasks if task.endswith(("Queued", "Running"))]
+    missing = {seed: name for seed, name in experiments.items() if name not in finished}
     for seed, name in missing.items():
-        _run("dvc", "exp", "run", "--queue", "--name", name, "--set-param", f"train.seed={seed}")
+        if name not in queued:
+            change = f"train.seed={seed}"
+            _run("dvc", "exp", "run", "--queue", "--name", name, "--set-param", change)
     if missing:
         print(f"running {', '.join(missing.values())}; `dvc queue status` tells how far it is")
         subprocess.run(["dvc", "exp", "run", "--run-all", "--jobs", "1"], check=False)
@@ -75,11 +80,13 @@ def summarise(networks: Sequence[str], experiments: dict[int, str]) -> dict[str,
     """
     summary = {}
     for network in networks:
-        metrics = [read_metrics(network, name) for name in experiments.values()]
+        metrics = [read_metrics(f"{network}.json", name) for name in experiments.values()]
+        one_view = [read_metrics(f"one_view/{network}.json", name) for name in experiments.values()]
         accuracies = {
-            split: [of[split]["accuracy"] for of in metrics]
-            for split, score in metrics[0].items()
-            if isinstance(score, dict)
+            "val": [of["val"]["accuracy"] for of in metrics],
+            "test": [of["test"]["accuracy"] for of in metrics],
+            "val_one_view": [of["val"]["accuracy"] for of in one_view],
+            "test_one_view": [of["test"]["accuracy"] for of in one_view],
         }
         summary[network] = {
             "seeds": list(experiments),
@@ -95,13 +102,13 @@ def summarise(networks: Sequence[str], experiments: dict[int, str]) -> dict[str,
     return summary
 
 
-def read_metrics(network: str, experiment: str) -> dict:
-    """Read the metrics of one network in one experiment."""
+def read_metrics(file: str, experiment: str) -> dict:
+    """Read a file of metrics as one experiment wrote it."""
     try:
-        return json.loads(dvc.api.read(f"metrics/{network}.json", rev=experiment))
+        return json.loads(dvc.api.read(str(METRICS_FOLDER / file), rev=experiment))
     except (DvcException, OSError, ValueError) as error:
         raise StageError(
-            f"{experiment}: no metrics of {network} ({' '.join(str(error).split()):.200}); "
+            f"{experiment}: no {METRICS_FOLDER / file} ({' '.join(str(error).split()):.200}); "
             f"see `dvc queue logs {experiment}`"
         ) from None
 

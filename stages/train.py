@@ -133,7 +133,7 @@ def fit(
 
 
 def choose_device(name: str) -> torch.device:
-    """Return the device of a name in ``params.yaml``.
+    """Return the device of a name in ``params.yaml``, and set torch up for it.
 
     Raises
     ------

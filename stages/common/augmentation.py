@@ -21,7 +21,7 @@ class Changes(NamedTuple):
     shifts: torch.Tensor
 
     def to(self, device: torch.device) -> "Changes":
-        """Copy to a device."""
+        """Return them on a device; where they are there already, nothing is copied."""
         return Changes(self.mirrored.to(device), self.shifts.to(device))
 
     def split(self, size: int) -> "list[Changes]":

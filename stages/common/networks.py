@@ -111,7 +111,7 @@ def _classic_layers(recipe: LeNet5Params) -> list[nn.Module]:
         nn.Linear(84, len(CLASS_NAMES)),
     ]
     for layer in layers:
-        if isinstance(layer, (nn.Conv2d, nn.Linear)):  # the paper's appendix A
+        if isinstance(layer, (nn.Conv2d, nn.Linear)):  # the paper's appendix A, C3 as if connected
             bound = 2.4 / layer.weight[0].numel()
             nn.init.uniform_(layer.weight, -bound, bound)
     return layers
@@ -130,6 +130,7 @@ class ScaledTanh(nn.Module):
     """The squashing function of LeCun et al. 1998: 1.7159 tanh(2a/3)."""
 
     def forward(self, sums: torch.Tensor) -> torch.Tensor:
+        """Squash each of float32 [...]."""
         return 1.7159 * torch.tanh(sums * (2 / 3))
 
 
@@ -142,6 +143,7 @@ class TrainedAveragePool(nn.AvgPool2d):
         self.bias = nn.Parameter(torch.zeros(maps))
 
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
+        """Pool float32 [N, maps, H, W] to [N, maps, H / 2, W / 2]."""
         return super().forward(maps) * self.coefficient[:, None, None] + self.bias[:, None, None]
 
 
@@ -164,6 +166,7 @@ class PartlyConnectedConv2d(nn.Conv2d):
         self.register_buffer("mask", mask)
 
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
+        """Convolve float32 [N, inputs, H, W], unpadded, to [N, outputs, ...]."""
         return self._conv_forward(maps, self.weight * self.mask, self.bias)
 
 
@@ -176,7 +179,7 @@ def build_network(name: str, recipe: RecipeParams) -> ImageClassifier:
 
 
 def count_parameters(network: nn.Module) -> int:
-    """Count the weights that are trained."""
+    """Count the weights, those that ``PartlyConnectedConv2d`` masks too."""
     return sum(parameter.numel() for parameter in network.parameters())
 
 

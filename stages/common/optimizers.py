@@ -20,8 +20,8 @@ def make_optimizers(network: nn.Module, recipe: RecipeParams) -> list[torch.opti
     weights = [parameter for parameter in network.parameters() if parameter.ndim > 1]
     norms_and_biases = [parameter for parameter in network.parameters() if parameter.ndim == 1]
     optimizers = []
-    if recipe.muon_learning_rate:
-        hidden, weights = weights[1:-1], [weights[0], weights[-1]]
+    if recipe.muon_learning_rate and (hidden := weights[1:-1]):
+        weights = [weights[0], weights[-1]]
         optimizers.append(Muon(hidden, lr=recipe.muon_learning_rate))
     sgd = torch.optim.SGD(
         # By custom, norms and biases don't decay.
@@ -77,7 +77,7 @@ class Muon(torch.optim.Optimizer):
 def orthogonalise(matrix: torch.Tensor) -> torch.Tensor:
     """Approximate the nearest orthogonal matrix, float32 [M, N], by Newton and Schulz's iteration.
 
-    Singular values end between about 0.7 and 1.2, which serves as well as 1.
+    Singular values end between about 0.7 and 1.2, the smallest ones below: it serves as well as 1.
     """
     if len(matrix) > matrix.shape[1]:
         return orthogonalise(matrix.T).T

@@ -29,7 +29,7 @@ class LabelledImages(NamedTuple):
         return LabelledImages(self.images[index], self.labels[index])
 
     def to(self, device: torch.device) -> "LabelledImages":
-        """Copy to a device."""
+        """Return them on a device; where they are there already, nothing is copied."""
         return LabelledImages(self.images.to(device), self.labels.to(device))
 
 

@@ -175,7 +175,8 @@ class Trainer:
         launch forward and one backward.
         """
         before = copy.deepcopy(self.network.state_dict())
-        images = self.examples.images[: self.recipe.batch_size]
+        # A copy, as each step writes its batch over what the graph was recorded with.
+        images = self.examples.images[: self.recipe.batch_size].clone()
         self.network.train()
         with torch.autocast("cuda", torch.bfloat16, cache_enabled=False):
             torch.cuda.make_graphed_callables(self.network, (images,))  # changes it in place

@@ -39,10 +39,6 @@ test-cpus: $(SETUP) ## Compare with emulated Intel and AMD CPUs (needs qemu-user
 verify: $(SETUP) ## Rebuild HEAD in an empty clone, compare with dvc.lock (TARGET=train@lenet5 narrows it)
 	python -m tools.verify $(TARGET)
 
-.PHONY: pin-cost
-pin-cost: $(SETUP) ## Measure what being reproducible costs in speed
-	python -m tools.pin_cost
-
 .PHONY: bench
 bench: $(SETUP) ## Measure speed and memory against a plain loop and the machine: a quarter of an hour
 	python -m tools.bench

@@ -24,7 +24,11 @@ test: $(SETUP) ## Run the tests, under five minutes; needs neither the data set 
 
 .PHONY: test-faults
 test-faults: $(SETUP) ## Interrupt and kill the pipeline in every stage: some minutes
-	pytest -m slow --numprocesses 0 --ignore tests/test_other_cpus.py
+	pytest -m slow --numprocesses 0 tests/test_faults.py
+
+.PHONY: test-seeds
+test-seeds: $(SETUP) ## Try make seeds on a tiny pipeline: a minute
+	pytest -m slow --numprocesses 0 tests/test_seeds.py
 
 FUZZED := $(addprefix tests/test_,idx.py tensors.py params.py files.py)
 .PHONY: test-fuzz

@@ -3,9 +3,12 @@
 import json
 import statistics
 
+import pytest
+
 from tests.conftest import REPOSITORY, Clone
 
 
+@pytest.mark.slow
 def test_the_summary_holds_the_accuracies_of_one_experiment_a_seed(clone: Clone) -> None:
     first = clone.run("python", "-m", "tools.seeds", "1", "2").stdout
     summary = json.loads(clone.read("metrics/seeds.json"))

@@ -57,12 +57,11 @@ def main() -> None:
     networks = load_params().networks
     speeds, sgemm = measure_speeds(networks, options.repeats)
     report_speeds(speeds, sgemm)
-    epochs = measure_growth(networks)
-    report_growth(epochs)
-    measure_pipeline(speeds)
     if options.picture:
         draw(PICTURE, speeds, sgemm)
-        print(f"\n{PICTURE}: written")
+        print(f"{PICTURE}: written")
+    measure_pipeline(speeds)
+    report_growth(measure_growth(networks))
 
 
 def worker(*arguments: str) -> dict[str, float]:

@@ -15,6 +15,7 @@ from stages.common.files import write_json
 from stages.common.layout import METRICS_FOLDER, PLOTS_FOLDER
 from stages.common.params import load_params
 from stages.common.pictures import VAL_COLOUR, picture
+from tools.commands import run
 
 SEEDS = (1, 2, 3, 4, 5)
 SUMMARY = METRICS_FOLDER / "seeds.json"
@@ -48,23 +49,23 @@ def committed_head() -> str:
     StageError
         If what git tracks was changed since, so that the figures would be of no commit.
     """
-    if _run("git", "status", "--porcelain", "--untracked-files=no"):
+    if run("git", "status", "--porcelain", "--untracked-files=no"):
         raise StageError(
             "there are changes that aren't committed (`git status`); commit them first"
         )
-    return _run("git", "rev-parse", "--short", "HEAD")
+    return run("git", "rev-parse", "--short", "HEAD")
 
 
 def run_experiments(experiments: dict[int, str]) -> None:
     """Queue an experiment a seed, but for those that exist, and run the whole queue to its end."""
-    finished = _run("dvc", "exp", "list", "--name-only").split()
-    tasks = _run("dvc", "queue", "status").splitlines()
+    finished = run("dvc", "exp", "list", "--name-only").split()
+    tasks = run("dvc", "queue", "status").splitlines()
     queued = [task.split()[1] for task in tasks if task.endswith(("Queued", "Running"))]
     missing = {seed: name for seed, name in experiments.items() if name not in finished}
     for seed, name in missing.items():
         if name not in queued:
             change = f"train.seed={seed}"
-            _run("dvc", "exp", "run", "--queue", "--name", name, "--set-param", change)
+            run("dvc", "exp", "run", "--queue", "--name", name, "--set-param", change)
     if missing:
         print(f"running {', '.join(missing.values())}; `dvc queue status` tells how far it is")
         subprocess.run(["dvc", "exp", "run", "--run-all", "--jobs", "1"], check=False)
@@ -125,9 +126,8 @@ def draw_seeds(path: Path, summary: dict[str, dict]) -> None:
                 axes.plot(of["accuracies"], [height] * len(of["accuracies"]), "o", color=colour)
                 axes.errorbar(of["mean"], height, xerr=of["std"], color=colour, capsize=5)
                 label = f"{split} {of['mean']:.4f} ± {of['std']:.4f}"
-                axes.annotate(
-                    label, (1.02, height), ("axes fraction", "data"), color=colour, va="center"
-                )
+                beside = axes.get_yaxis_transform()  # x as a share of the width
+                axes.text(1.02, height, label, color=colour, va="center", transform=beside)
         axes.set_yticks(range(len(summary)), summary)
         axes.set_ylim(len(summary) - 0.5, -0.5)
         axes.set(xlabel="accuracy", title="Each seed, the mean and one standard deviation")
@@ -142,13 +142,6 @@ def describe(summary: dict[str, dict]) -> str:
         if split != "seeds"
     ]
     return format_table(["network", "split", "mean accuracy", "deviation"], rows)
-
-
-def _run(*command: str) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise StageError(" ".join((done.stderr or done.stdout).split()))
-    return done.stdout.strip()
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 import argparse
 import hashlib
-import os
 import subprocess
 import sys
 import tempfile
@@ -13,6 +12,7 @@ import yaml
 
 from stages.common.console import StageError, format_table, run_stage
 from stages.fetch import LOCAL_FOLDER_VARIABLE
+from tools.commands import clone_environment, run
 
 ABSENT = "absent"
 
@@ -56,27 +56,18 @@ def clone_head(target: Path) -> str:
     StageError
         If there is no repository, or its HEAD has no dvc.lock.
     """
-    root = _git("rev-parse", "--show-toplevel")
-    _git("clone", "--quiet", "--no-hardlinks", root, str(target))
+    root = run("git", "rev-parse", "--show-toplevel")
+    run("git", "clone", "--quiet", "--no-hardlinks", root, str(target))
     if not (target / "dvc.lock").exists():
         raise StageError("no dvc.lock is committed; run `dvc repro`, commit it, then verify")
-    return _git("-C", str(target), "rev-parse", "--short", "HEAD")
-
-
-def _git(*arguments: str) -> str:
-    done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise StageError(" ".join(done.stderr.split()))
-    return done.stdout.strip()
+    return run("git", "-C", str(target), "rev-parse", "--short", "HEAD")
 
 
 def rebuild(clone: Path, targets: Sequence[str]) -> bool:
     """Run ``dvc repro`` with no cache and no settings but the clone's; tell if it succeeded."""
     here = clone.parent
-    environment = os.environ | {
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+    environment = clone_environment(here) | {
         # Any of these could name a cache that others filled.
-        "DVC_SITE_CACHE_DIR": str(here / "site"),
         "DVC_GLOBAL_CONFIG_DIR": str(here / "global"),
         "DVC_SYSTEM_CONFIG_DIR": str(here / "system"),
     }

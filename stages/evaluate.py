@@ -12,7 +12,7 @@ from stages.common.determinism import make_torch_deterministic
 from stages.common.fashion_mnist import CLASS_NAMES
 from stages.common.files import write_csv, write_json
 from stages.common.history import CURVES, read_history
-from stages.common.inference import Score, compute_logits, score, score_logits
+from stages.common.inference import Score, average_mirrored, compute_logits, score_logits
 from stages.common.layout import (
     METRICS_FOLDER,
     PLOTS_FOLDER,
@@ -39,16 +39,25 @@ def main() -> None:
     network = read_network(model_file(name), name, params.recipe(name))
     history = read_history(history_file(name))
     splits, dataset = read_splits()
-    mirrored = params.evaluate.average_mirrored
-    logits = {split: compute_logits(network, of.images, mirrored) for split, of in splits.items()}
+    one_view = {split: compute_logits(network, of.images) for split, of in splits.items()}
+    logits = one_view
+    if params.evaluate.average_mirrored:
+        logits = {
+            split: average_mirrored(network, of.images, one_view[split])
+            for split, of in splits.items()
+        }
     scores = {split: score_logits(logits[split], of.labels) for split, of in splits.items()}
-    one_view = {split: score(network, splits[split]) for split in HELD_OUT_SPLITS}
+    one_view_scores = {
+        split: score_logits(one_view[split], splits[split].labels) for split in HELD_OUT_SPLITS
+    }
     actual, predicted = splits["test"].labels, logits["test"].argmax(dim=1)
 
     parameters = count_parameters(network)
     write_metrics(METRICS_FOLDER / f"{name}.json", dataset, scores, parameters)
     # Beside the metrics that DVC tabulates: the same without the mirror images.
-    write_metrics(METRICS_FOLDER / "one_view" / f"{name}.json", dataset, one_view, parameters)
+    write_metrics(
+        METRICS_FOLDER / "one_view" / f"{name}.json", dataset, one_view_scores, parameters
+    )
     write_curves(PLOTS_FOLDER / name / "curves.csv", history)
     write_confusion(PLOTS_FOLDER / name / "confusion.csv", actual, predicted)
     pictures.draw_curves(PLOTS_FOLDER / name / "curves.png", name, dataset, history)

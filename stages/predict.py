@@ -10,7 +10,7 @@ from stages.common.console import run_stage
 from stages.common.determinism import make_torch_deterministic
 from stages.common.fashion_mnist import CLASS_NAMES
 from stages.common.files import write_csv
-from stages.common.inference import compute_logits
+from stages.common.inference import average_mirrored, compute_logits
 from stages.common.layout import PLOTS_FOLDER, PREDICTIONS_FOLDER, TEST_SPLIT, model_file
 from stages.common.networks import NETWORKS, read_network
 from stages.common.params import load_params
@@ -26,7 +26,9 @@ def main() -> None:
     make_torch_deterministic(params.train.threads)
     network = read_network(model_file(name), name, params.recipe(name))
     test, dataset = read_split(TEST_SPLIT)
-    logits = compute_logits(network, test.images, params.evaluate.average_mirrored)
+    logits = compute_logits(network, test.images)
+    if params.evaluate.average_mirrored:
+        logits = average_mirrored(network, test.images, logits)
     predicted = logits.argmax(dim=1)  # as evaluate does: after the softmax there can be ties
     confidence = logits.softmax(dim=1).amax(dim=1)
 

@@ -19,27 +19,29 @@ class Score(NamedTuple):
 
 
 @torch.inference_mode()
-def compute_logits(
-    network: nn.Module, images: torch.Tensor, average_mirrored: bool = False
+def compute_logits(network: nn.Module, images: torch.Tensor) -> torch.Tensor:
+    """Compute logits, float32 [N, 10], of images, uint8 [N, 1, 28, 28], in evaluation mode."""
+    network.eval()
+    return torch.cat([network(batch) for batch in images.split(BATCH_SIZE)])
+
+
+def average_mirrored(
+    network: nn.Module, images: torch.Tensor, logits: torch.Tensor
 ) -> torch.Tensor:
-    """Compute logits in evaluation mode.
+    """Compute the mean of the logits of images and of their mirror images.
 
     Parameters
     ----------
     network : nn.Module
     images : uint8 [N, 1, 28, 28]
-    average_mirrored : bool
-        Whether to take the mean of the logits of each image and of its mirror image.
+    logits : float32 [N, 10]
+        Those of the images as they are.
 
     Returns
     -------
     float32 [N, 10]
     """
-    network.eval()
-    logits = torch.cat([network(batch) for batch in images.split(BATCH_SIZE)])
-    if average_mirrored:
-        logits = (logits + compute_logits(network, images.flip(-1))) / 2
-    return logits
+    return (logits + compute_logits(network, images.flip(-1))) / 2
 
 
 def score(network: nn.Module, examples: LabelledImages) -> Score:

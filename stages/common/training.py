@@ -21,7 +21,7 @@ CPU = torch.device("cpu")
 
 
 class Trainer:
-    """A one-cycle learning rate, and an average of the weights.
+    """The training of one network: a one-cycle learning rate, and an average of the weights.
 
     All randomness of an epoch comes from seeds derived for it, so that the state between two
     epochs is tensors alone.

@@ -3,9 +3,12 @@
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 from stages.common.console import StageError
+
+PATIENCE = 60  # seconds that a worker of DVC's queue may take to report
 
 
 def run(*command: str) -> str:
@@ -28,3 +31,25 @@ def clone_environment(folder: Path) -> dict[str, str]:
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "DVC_SITE_CACHE_DIR": str(folder / "site"),
     }
+
+
+def finish_queue(jobs: int, poll_seconds: float) -> None:
+    """Run DVC's queued experiments to their end, so many at once; print each change of a task.
+
+    ``dvc exp run --run-all`` would wait for ever where a worker of its own ends early
+    (treeverse/dvc#10398, #10428); here another one takes its place.
+    """
+    shown, started = [], float("-inf")
+    while True:
+        *tasks, workers = run("dvc", "queue", "status").splitlines()
+        unfinished = [task for task in tasks if task.endswith(("Queued", "Running"))]
+        for task in unfinished:
+            if task not in shown:
+                print(task)
+        shown = unfinished
+        if not unfinished:
+            return
+        if workers.endswith("0 active, 0 idle") and time.monotonic() - started > PATIENCE:
+            run("dvc", "queue", "start", "--jobs", str(jobs))
+            started = time.monotonic()
+        time.sleep(poll_seconds)

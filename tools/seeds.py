@@ -3,7 +3,6 @@
 import argparse
 import json
 import statistics
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,12 +14,13 @@ from stages.common.files import write_json
 from stages.common.layout import METRICS_FOLDER, PLOTS_FOLDER
 from stages.common.params import load_params
 from stages.common.pictures import VAL_COLOUR, picture
-from tools.commands import run
+from tools.commands import finish_queue, run
 
 SEEDS = (1, 2, 3, 4, 5)
 SUMMARY = METRICS_FOLDER / "seeds.json"
 PICTURE = PLOTS_FOLDER / "seeds.png"
 DIGITS = 5
+POLL_SECONDS = 20  # asking takes a second of a core
 TEST_COLOUR = "#1b7837"
 
 
@@ -67,8 +67,8 @@ def run_experiments(experiments: dict[int, str]) -> None:
             change = f"train.seed={seed}"
             run("dvc", "exp", "run", "--queue", "--name", name, "--set-param", change)
     if missing:
-        print(f"running {', '.join(missing.values())}; `dvc queue status` tells how far it is")
-        subprocess.run(["dvc", "exp", "run", "--run-all", "--jobs", "1"], check=False)
+        print(f"running {', '.join(missing.values())}; `dvc queue logs NAME` tells how far one is")
+        finish_queue(jobs=1, poll_seconds=POLL_SECONDS)
 
 
 def summarise(networks: Sequence[str], experiments: dict[int, str]) -> dict[str, dict]:

@@ -84,7 +84,7 @@ def test_experiments_run_in_a_temporary_copy_and_from_a_queue(clone: Clone) -> N
     (clone.path / ".resume/lenet5.state").write_text("what a training in the workspace keeps")
     clone.dvc("exp", "run", "--temp", "--name", "temporary", "-S", "lenet5.weight_decay=0.01")
     clone.dvc("exp", "run", "--queue", "-S", "lenet5.learning_rate=0.01,0.02", "train@lenet5")
-    clone.run("python", "-c", "from tools.commands import finish_queue; finish_queue(1, 10)")
+    clone.run("python", "-c", "from tools.commands import finish_queue; finish_queue(10)")
     assert clone.read(".resume/lenet5.state") == b"what a training in the workspace keeps"
     assert clone.git("status", "--porcelain") == ""
     shown = json.loads(clone.dvc("exp", "show", "--json"))

@@ -33,23 +33,28 @@ def clone_environment(folder: Path) -> dict[str, str]:
     }
 
 
-def finish_queue(jobs: int, poll_seconds: float) -> None:
-    """Run DVC's queued experiments to their end, so many at once; print each change of a task.
+def queue_status() -> tuple[list[str], str]:
+    """Ask DVC's queue: the line of each unfinished task, and the line that counts its workers."""
+    *tasks, workers = run("dvc", "queue", "status").splitlines()
+    return [task for task in tasks if task.endswith(("Queued", "Running"))], workers
+
+
+def finish_queue(poll_seconds: float) -> None:
+    """Run DVC's queued experiments to their end, one at a time; print each change of a task.
 
     ``dvc exp run --run-all`` would wait for ever where a worker of its own ends early
     (treeverse/dvc#10398, #10428); here another one takes its place.
     """
     shown, started = [], float("-inf")
     while True:
-        *tasks, workers = run("dvc", "queue", "status").splitlines()
-        unfinished = [task for task in tasks if task.endswith(("Queued", "Running"))]
-        for task in unfinished:
+        tasks, workers = queue_status()
+        for task in tasks:
             if task not in shown:
                 print(task)
-        shown = unfinished
-        if not unfinished:
+        shown = tasks
+        if not tasks:
             return
         if workers.endswith("0 active, 0 idle") and time.monotonic() - started > PATIENCE:
-            run("dvc", "queue", "start", "--jobs", str(jobs))
+            run("dvc", "queue", "start")
             started = time.monotonic()
         time.sleep(poll_seconds)

@@ -14,7 +14,7 @@ from stages.common.files import write_json
 from stages.common.layout import METRICS_FOLDER, PLOTS_FOLDER
 from stages.common.params import load_params
 from stages.common.pictures import VAL_COLOUR, picture
-from tools.commands import finish_queue, run
+from tools.commands import finish_queue, queue_status, run
 
 SEEDS = (1, 2, 3, 4, 5)
 SUMMARY = METRICS_FOLDER / "seeds.json"
@@ -59,8 +59,7 @@ def committed_head() -> str:
 def run_experiments(experiments: dict[int, str]) -> None:
     """Queue an experiment a seed, but for those that exist, and run the whole queue to its end."""
     finished = run("dvc", "exp", "list", "--name-only").split()
-    tasks = run("dvc", "queue", "status").splitlines()
-    queued = [task.split()[1] for task in tasks if task.endswith(("Queued", "Running"))]
+    queued = [task.split()[1] for task in queue_status()[0]]
     missing = {seed: name for seed, name in experiments.items() if name not in finished}
     for seed, name in missing.items():
         if name not in queued:
@@ -68,7 +67,7 @@ def run_experiments(experiments: dict[int, str]) -> None:
             run("dvc", "exp", "run", "--queue", "--name", name, "--set-param", change)
     if missing:
         print(f"running {', '.join(missing.values())}; `dvc queue logs NAME` tells how far one is")
-        finish_queue(jobs=1, poll_seconds=POLL_SECONDS)
+        finish_queue(POLL_SECONDS)
 
 
 def summarise(networks: Sequence[str], experiments: dict[int, str]) -> dict[str, dict]:

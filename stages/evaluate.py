@@ -5,6 +5,7 @@ import math
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from stages.common import pictures
 from stages.common.console import StageError, format_table, run_stage
@@ -64,6 +65,7 @@ def main() -> None:
     pictures.draw_confusion(
         PLOTS_FOLDER / name / "confusion.png", name, dataset, count_confusion(actual, predicted)
     )
+    pictures.draw_filters(PLOTS_FOLDER / name / "filters.png", name, first_filters(network))
     print(f"{name} on {dataset}")
     rows = [[split, f"{of.loss:.4f}", f"{of.accuracy:.4f}"] for split, of in scores.items()]
     print(format_table(["split", "loss", "accuracy"], rows))
@@ -122,6 +124,12 @@ def count_confusion(actual: torch.Tensor, predicted: torch.Tensor) -> torch.Tens
     """Count the test images of each true class (rows) by predicted class: int64 [10, 10]."""
     classes = len(CLASS_NAMES)
     return torch.bincount(actual * classes + predicted, minlength=classes**2).view(classes, classes)
+
+
+def first_filters(network: nn.Module) -> torch.Tensor:
+    """Return the weights of the first convolution, float32 [M, 1, K, K]."""
+    convolutions = (module for module in network.modules() if isinstance(module, nn.Conv2d))
+    return next(convolutions).weight.detach()
 
 
 if __name__ == "__main__":

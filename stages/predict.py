@@ -1,42 +1,92 @@
-"""Classify the test images: models/<net>/ -> data/predictions/<net>.csv, plots/<net>/."""
+"""Classify the test images, or pictures of one's own, with a trained network.
+
+Without pictures: models/<net>/ -> data/predictions/<net>.csv, plots/<net>/.
+"""
 
 import argparse
+import json
+import sys
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from stages.common import pictures
-from stages.common.console import run_stage
+from stages.common.console import StageError, run_stage
 from stages.common.determinism import make_torch_deterministic
 from stages.common.fashion_mnist import CLASS_NAMES
 from stages.common.files import write_csv
 from stages.common.inference import average_mirrored, compute_logits
 from stages.common.layout import PLOTS_FOLDER, PREDICTIONS_FOLDER, TEST_SPLIT, model_file
 from stages.common.networks import NETWORKS, read_network
-from stages.common.params import load_params
+from stages.common.own_pictures import read_picture
+from stages.common.params import Params, load_params
 from stages.common.tensors import read_split
+
+LIKELIEST = 3
+UNSURE_BELOW = 0.7  # of such answers on the validation split, four in ten are wrong
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("network", choices=NETWORKS)
-    name = parser.parse_args().network
-
+    arguments = parse_arguments()
+    name = arguments.network
     params = load_params()
     make_torch_deterministic(params.train.threads)
     network = read_network(model_file(name), name, params.recipe(name))
+    if arguments.pictures:
+        classify_pictures(network, params, arguments.pictures, arguments.json, arguments.save)
+    else:
+        classify_test_images(network, params, name)
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m stages.predict", description=__doc__)
+    parser.add_argument("network", choices=NETWORKS)
+    parser.add_argument("pictures", nargs="*", type=Path, help="of one garment each")
+    parser.add_argument("--json", action="store_true", help="print the answers on pictures as JSON")
+    parser.add_argument("--save", type=Path, metavar="PNG", help="draw what the network saw")
+    arguments = parser.parse_args()
+    if (arguments.json or arguments.save) and not arguments.pictures:
+        parser.error("--json and --save are for pictures; name one or more")
+    if arguments.save and arguments.save.suffix != ".png":
+        parser.error(f"--save {arguments.save}: the name should end in .png")
+    if arguments.save and arguments.save.resolve() in [
+        path.resolve() for path in arguments.pictures
+    ]:
+        parser.error(f"--save {arguments.save}: that would overwrite a picture to be classified")
+    return arguments
+
+
+def classify_test_images(network: nn.Module, params: Params, name: str) -> None:
+    """Classify the test split; write the answers, and draw the first ones and the worst ones."""
     test, dataset = read_split(TEST_SPLIT)
-    logits = compute_logits(network, test.images)
-    if params.evaluate.average_mirrored:
-        logits = average_mirrored(network, test.images, logits)
+    logits = answer(network, params, test.images)
     predicted = logits.argmax(dim=1)  # as evaluate does: after the softmax there can be ties
     confidence = logits.softmax(dim=1).amax(dim=1)
+    wrong = (predicted != test.labels).nonzero()[:, 0]
+    worst_first = wrong[confidence[wrong].argsort(descending=True, stable=True)]
 
     write_predictions(PREDICTIONS_FOLDER / f"{name}.csv", predicted, confidence)
-    picture = PLOTS_FOLDER / name / "predictions.png"
-    pictures.draw_predictions(picture, name, dataset, test, predicted, confidence)
-    mistakes = int((predicted != test.labels).sum())
-    print(f"{name}: {len(test):,} predictions on {dataset}, {mistakes:,} of them wrong")
+    for file, title, chosen in (
+        ("predictions.png", "the first test images", torch.arange(len(test))),
+        ("mistakes.png", "its most confident mistakes on the test images", worst_first),
+    ):
+        pictures.draw_predictions(
+            PLOTS_FOLDER / name / file,
+            f"{name}, {title} of {dataset}",
+            test.take(chosen),
+            predicted[chosen],
+            confidence[chosen],
+        )
+    print(f"{name}: {len(test):,} predictions on {dataset}, {len(wrong):,} of them wrong")
+
+
+def answer(network: nn.Module, params: Params, images: torch.Tensor) -> torch.Tensor:
+    """Compute logits, float32 [N, 10], of images, uint8 [N, 1, 28, 28], as evaluate does."""
+    logits = compute_logits(network, images)
+    if params.evaluate.average_mirrored:
+        logits = average_mirrored(network, images, logits)
+    return logits
 
 
 def write_predictions(path: Path, predicted: torch.Tensor, confidence: torch.Tensor) -> None:
@@ -56,6 +106,58 @@ def write_predictions(path: Path, predicted: torch.Tensor, confidence: torch.Ten
         )
     )
     write_csv(path, ("index", "class_id", "class_name", "confidence"), rows)
+
+
+def classify_pictures(
+    network: nn.Module, params: Params, paths: list[Path], as_json: bool, drawing: Path | None
+) -> None:
+    """Print the likeliest classes of each picture; draw what the network saw of them.
+
+    A file that isn't a picture doesn't keep the others from their answers.
+
+    Raises
+    ------
+    StageError
+        At the end, if a file couldn't be read: what is wrong with each.
+    """
+    images, errors = {}, []
+    for path in dict.fromkeys(paths):
+        try:
+            images[path] = read_picture(path)
+        except StageError as error:
+            errors.append(str(error))
+    answers = {}
+    if images:
+        probabilities = answer(network, params, torch.stack(list(images.values()))).softmax(dim=1)
+        answers = dict(zip(images, map(describe, probabilities), strict=True))
+    if drawing and images:
+        titles = [f"{path.name}\n{say(of)}" for path, of in answers.items()]
+        pictures.draw_titled(drawing, list(images.values()), titles)
+    if as_json:
+        print(json.dumps([{"file": str(path), **of} for path, of in answers.items()], indent=2))
+    else:
+        for path, of in answers.items():
+            print(f"{path}: {say(of)}")
+    for error in errors[:-1]:
+        print(f"error: {error}", file=sys.stderr)
+    if errors:
+        raise StageError(errors[-1])
+
+
+def describe(probabilities: torch.Tensor) -> dict:
+    """Name the likeliest classes of probabilities, float32 [10], and tell whether that is sure."""
+    top = probabilities.topk(LIKELIEST)
+    likeliest = [
+        {"class_id": label, "class_name": CLASS_NAMES[label], "probability": round(probability, 4)}
+        for label, probability in zip(top.indices.tolist(), top.values.tolist(), strict=True)
+    ]
+    return {"unsure": likeliest[0]["probability"] < UNSURE_BELOW, "likeliest": likeliest}
+
+
+def say(described: dict) -> str:
+    """Say in a line what ``describe`` found."""
+    classes = (f"{of['class_name']} {of['probability']:.1%}" for of in described["likeliest"])
+    return ("unsure: " if described["unsure"] else "") + ", ".join(classes)
 
 
 if __name__ == "__main__":

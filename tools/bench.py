@@ -15,7 +15,7 @@ from dvc.utils.serialize import modify_yaml
 from stages.common.console import StageError, format_table, run_stage
 from stages.common.layout import PLOTS_FOLDER
 from stages.common.params import load_params
-from stages.common.pictures import TRAIN_COLOUR, VAL_COLOUR, picture
+from stages.common.pictures import network_colour, picture
 from tools.commands import clone_environment, run
 
 STEPS = 60  # that are timed in a process
@@ -202,10 +202,11 @@ def draw(path: Path, speeds: dict[str, Speed], sgemm: float) -> None:
     """Draw images a second of both loops, and how near ours comes to the limit."""
     with picture(path, 8, 1.2 + len(speeds)) as figure:
         axes = figure.subplots()
-        for row, of in enumerate(speeds.values()):
-            bars = ((-0.2, of.ours, TRAIN_COLOUR), (0.2, of.plain, VAL_COLOUR))
-            for offset, rate, colour in bars:
-                axes.barh(row + offset, rate, height=0.36, color=colour)
+        for row, (name, of) in enumerate(speeds.items()):
+            colour = network_colour(name)
+            bars = ((-0.2, of.ours, 1.0), (0.2, of.plain, 0.4))
+            for offset, rate, alpha in bars:
+                axes.barh(row + offset, rate, height=0.36, color=colour, alpha=alpha)
             axes.annotate(
                 f" {of.ours / of.plain:.1f} times the plain loop, "
                 f"{of.gflops / sgemm:.0%} of the sgemm rate",
@@ -215,7 +216,7 @@ def draw(path: Path, speeds: dict[str, Speed], sgemm: float) -> None:
         axes.set_yticks(range(len(speeds)), speeds)
         axes.set_ylim(len(speeds) - 0.5, -0.5)
         axes.set_xlim(0, 2.1 * max(of.ours for of in speeds.values()))
-        axes.set(xlabel="images a second in training", title="Blue: ours. Orange: a plain loop")
+        axes.set(xlabel="images a second in training", title="Dark: ours. Pale: a plain loop")
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from stages.common.console import StageError, format_table, run_stage
 from stages.common.files import write_json
 from stages.common.layout import METRICS_FOLDER, PLOTS_FOLDER
 from stages.common.params import load_params
-from stages.common.pictures import VAL_COLOUR, picture
+from stages.common.pictures import network_colour, picture
 from tools.commands import finish_queue, queue_status, run
 
 SEEDS = (1, 2, 3, 4, 5)
@@ -21,7 +21,6 @@ SUMMARY = METRICS_FOLDER / "seeds.json"
 PICTURE = PLOTS_FOLDER / "seeds.png"
 DIGITS = 5
 POLL_SECONDS = 20  # asking takes a second of a core
-TEST_COLOUR = "#1b7837"
 
 
 def main() -> None:
@@ -115,15 +114,17 @@ def read_metrics(file: str, experiment: str) -> dict:
 
 def draw_seeds(path: Path, summary: dict[str, dict]) -> None:
     """Draw the accuracy of each seed, with the mean and one standard deviation around it."""
-    shown = {"val": (VAL_COLOUR, -0.15), "test": (TEST_COLOUR, 0.15)}
+    shown = {"val": ("white", -0.15), "test": (None, 0.15)}  # hollow and filled
     with picture(path, 8, 1.5 + len(summary)) as figure:
         axes = figure.subplots()
-        for row, splits in enumerate(summary.values()):
-            for split, (colour, offset) in shown.items():
+        for row, (network, splits) in enumerate(summary.items()):
+            colour = network_colour(network)
+            for split, (fill, offset) in shown.items():
                 of = splits[split]
                 height = row + offset
-                axes.plot(of["accuracies"], [height] * len(of["accuracies"]), "o", color=colour)
                 axes.errorbar(of["mean"], height, xerr=of["std"], color=colour, capsize=5)
+                heights = [height] * len(of["accuracies"])
+                axes.plot(of["accuracies"], heights, "o", color=colour, markerfacecolor=fill)
                 label = f"{split} {of['mean']:.4f} ± {of['std']:.4f}"
                 beside = axes.get_yaxis_transform()  # x as a share of the width
                 axes.text(1.02, height, label, color=colour, va="center", transform=beside)

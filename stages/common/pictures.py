@@ -1,5 +1,6 @@
 """The PNGs, in one visual language."""
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -7,13 +8,16 @@ from pathlib import Path
 import matplotlib as mpl
 import torch
 from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
 from stages.common.fashion_mnist import CLASS_NAMES
 from stages.common.files import replacing
 from stages.common.tensors import LabelledImages
 
-TRAIN_COLOUR, VAL_COLOUR = "#1f77b4", "#d95f02"  # told apart by the colour-blind too
+# Everywhere the same for a network; told apart by the colour-blind too (Okabe and Ito 2008).
+NETWORK_COLOURS = {"two_conv": "#0072b2", "lenet5": "#d55e00"}
+OTHER_COLOUR = "#007a5a"  # a network's that has none yet
 RIGHT_COLOUR, WRONG_COLOUR = "#222222", "#c1121f"
 STYLE = {
     "font.family": "DejaVu Sans",  # comes with matplotlib, so it is the same everywhere
@@ -26,6 +30,13 @@ STYLE = {
 }
 SAMPLES_PER_CLASS = 12
 PREDICTIONS = (6, 12)  # rows and columns
+TITLED_COLUMNS = 3
+FILTER_COLUMNS = 8
+
+
+def network_colour(name: str) -> str:
+    """Return the colour that stands for a network in every picture."""
+    return NETWORK_COLOURS.get(name, OTHER_COLOUR)
 
 
 @contextmanager
@@ -54,12 +65,13 @@ def draw_samples(path: Path, examples: LabelledImages, dataset: str) -> None:
 def draw_curves(path: Path, name: str, dataset: str, history: Sequence[dict[str, float]]) -> None:
     """Draw the losses and the accuracies over the epochs, side by side."""
     epochs = [int(row["epoch"]) for row in history]
+    lines = {"train": {"linestyle": "--", "alpha": 0.6}, "val": {"marker": "."}}
     with picture(path, 10, 4) as figure:
         for axes, metric in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
-            for split, colour in (("train", TRAIN_COLOUR), ("val", VAL_COLOUR)):
+            for split, style in lines.items():
                 values = [row[f"{split}_{metric}"] for row in history]
                 label = f"{split} {values[-1]:.4f}"
-                axes.plot(epochs, values, color=colour, marker=".", label=label)
+                axes.plot(epochs, values, color=network_colour(name), label=label, **style)
             axes.set(xlabel="epoch", title="cross-entropy loss" if metric == "loss" else metric)
             axes.xaxis.get_major_locator().set_params(integer=True)
             axes.legend(title="after the last epoch", frameon=False)
@@ -78,7 +90,8 @@ def draw_confusion(path: Path, name: str, dataset: str, counts: torch.Tensor) ->
     shares = counts / counts.sum(dim=1, keepdim=True).clamp(min=1)
     with picture(path, 8.5, 8) as figure:
         axes = figure.subplots()
-        axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+        shades = LinearSegmentedColormap.from_list(name, ["white", network_colour(name)])
+        axes.imshow(shares, cmap=shades, vmin=0, vmax=1)
         axes.grid(visible=False)
         classes = range(len(CLASS_NAMES))
         labels = [f"{CLASS_NAMES[i]}  {shares[i, i]:.1%}" for i in classes]
@@ -92,20 +105,32 @@ def draw_confusion(path: Path, name: str, dataset: str, counts: torch.Tensor) ->
             axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=9)
 
 
+def draw_filters(path: Path, name: str, weights: torch.Tensor) -> None:
+    """Draw the filters of a first layer, float32 [M, 1, K, K], each on a scale of its own."""
+    rows = math.ceil(len(weights) / FILTER_COLUMNS)
+    with picture(path, 8, 0.7 + rows) as figure:
+        for index, axes in enumerate(figure.subplots(rows, FILTER_COLUMNS, squeeze=False).flat):
+            _show_image(axes, None)
+            if index < len(weights):
+                values = weights[index, 0]
+                limit = values.abs().max().item() or 1.0
+                axes.imshow(values, cmap="PuOr", vmin=-limit, vmax=limit)
+        figure.suptitle(f"{name}, filters of the first layer: orange dims, purple brightens")
+
+
 def draw_predictions(
     path: Path,
-    name: str,
-    dataset: str,
+    title: str,
     examples: LabelledImages,
     predicted: torch.Tensor,
     confidence: torch.Tensor,
 ) -> None:
-    """Draw the first test images under their predicted classes; a mistake tells the true one too.
+    """Draw the first images under their predicted classes; a mistake tells the true one too.
 
     Parameters
     ----------
     path : Path
-    name, dataset : str
+    title : str
     examples : LabelledImages
     predicted : int64 [N]
     confidence : float32 [N]
@@ -119,13 +144,23 @@ def draw_predictions(
                 continue
             _show_image(axes, examples.images[index])
             label, truth = predicted[index], examples.labels[index]
-            title = f"{CLASS_NAMES[label]} {confidence[index]:.0%}"
+            answer = f"{CLASS_NAMES[label]} {confidence[index]:.0%}"
             if label == truth:
-                axes.set_title(title, fontsize=8, color=RIGHT_COLOUR)
+                axes.set_title(answer, fontsize=8, color=RIGHT_COLOUR)
             else:
-                title = f"{title}\nis {CLASS_NAMES[truth]}"
-                axes.set_title(title, fontsize=8, color=WRONG_COLOUR, fontweight="bold")
-        figure.suptitle(f"{name} on the first test images of {dataset}; mistakes in red")
+                answer = f"{answer}\nis {CLASS_NAMES[truth]}"
+                axes.set_title(answer, fontsize=8, color=WRONG_COLOUR, fontweight="bold")
+        figure.suptitle(f"{title}; mistakes in red")
+
+
+def draw_titled(path: Path, images: Sequence[torch.Tensor], titles: Sequence[str]) -> None:
+    """Draw images, uint8 [1, 28, 28] each, under a title each."""
+    rows = math.ceil(len(images) / TITLED_COLUMNS)
+    with picture(path, 13, 3.2 * rows) as figure:
+        for index, axes in enumerate(figure.subplots(rows, TITLED_COLUMNS, squeeze=False).flat):
+            _show_image(axes, images[index] if index < len(images) else None)
+            if index < len(images):
+                axes.set_title(titles[index], fontsize=8, parse_math=False)
 
 
 def _show_image(axes: Axes, image: torch.Tensor | None) -> None:

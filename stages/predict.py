@@ -68,12 +68,12 @@ def classify_test_images(network: nn.Module, params: Params, name: str) -> None:
 
     write_predictions(PREDICTIONS_FOLDER / f"{name}.csv", predicted, confidence)
     for file, title, chosen in (
-        ("predictions.png", "the first test images", torch.arange(len(test))),
-        ("mistakes.png", "its most confident mistakes on the test images", worst_first),
+        ("predictions.png", "the first test images; mistakes in red", torch.arange(len(test))),
+        ("mistakes.png", "the most confident mistakes on test images", worst_first),
     ):
         pictures.draw_predictions(
             PLOTS_FOLDER / name / file,
-            f"{name}, {title} of {dataset}",
+            f"{name} on {dataset}, {title}",
             test.take(chosen),
             predicted[chosen],
             confidence[chosen],

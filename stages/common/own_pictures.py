@@ -68,7 +68,7 @@ def read_grey(path: Path) -> np.ndarray:
     except Image.UnidentifiedImageError:
         raise StageError(f"{path}: not a picture that Pillow can read") from None
     except Exception as error:  # each of Pillow's many formats fails in its own ways
-        reason = " ".join(str(error).split())
+        reason = " ".join(str(getattr(error, "strerror", None) or error).split())
         raise StageError(f"{path}: can't be read as a picture ({reason:.120})") from None
     if picture.mode.startswith(("I", "F")):  # more than 8 bits a pixel
         values = np.nan_to_num(np.asarray(picture, np.float32))

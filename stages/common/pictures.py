@@ -115,7 +115,7 @@ def draw_filters(path: Path, name: str, weights: torch.Tensor) -> None:
                 values = weights[index, 0]
                 limit = values.abs().max().item() or 1.0
                 axes.imshow(values, cmap="PuOr", vmin=-limit, vmax=limit)
-        figure.suptitle(f"{name}, filters of the first layer: orange dims, purple brightens")
+        figure.suptitle(f"{name}, filters of the first layer: purple above zero, orange below")
 
 
 def draw_predictions(
@@ -150,7 +150,7 @@ def draw_predictions(
             else:
                 answer = f"{answer}\nis {CLASS_NAMES[truth]}"
                 axes.set_title(answer, fontsize=8, color=WRONG_COLOUR, fontweight="bold")
-        figure.suptitle(f"{title}; mistakes in red")
+        figure.suptitle(title)
 
 
 def draw_titled(path: Path, images: Sequence[torch.Tensor], titles: Sequence[str]) -> None:

@@ -25,7 +25,9 @@ ARTIFACTS = [
             "metrics/{}.json",
             "plots/{}/curves.png",
             "plots/{}/confusion.png",
+            "plots/{}/filters.png",
             "plots/{}/predictions.png",
+            "plots/{}/mistakes.png",
             "data/predictions/{}.csv",
         )
     ),

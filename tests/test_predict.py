@@ -77,8 +77,15 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 GUISES = [
-    *("photo.jpg", "alpha.png", "palette.gif", "cmyk.tif", "dark_background.bmp"),
-    *("large.webp", "sixteen_bits.png", "wide.png", "phone.jpg"),
+    "photo.jpg",
+    "alpha.png",
+    "palette.gif",
+    "cmyk.tif",
+    "dark_background.bmp",
+    "large.webp",
+    "sixteen_bits.png",
+    "wide.png",
+    "phone.jpg",
 ]
 
 

@@ -18,7 +18,7 @@ def read_picture(path: Path) -> torch.Tensor:
     """Read a picture of one garment the way the data set was made (Xiao et al. 2017, section 2).
 
     The picture is turned to grey, negated if its background is light, trimmed, resized so that
-    its longest edge fills the image, and centred.
+    its longest edge fills the image, and centred; but not sharpened.
 
     Returns
     -------

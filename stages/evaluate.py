@@ -10,7 +10,7 @@ from torch import nn
 from stages.common import pictures
 from stages.common.console import StageError, format_table, run_stage
 from stages.common.determinism import make_torch_deterministic
-from stages.common.fashion_mnist import CLASS_NAMES
+from stages.common.fashion_mnist import CLASS_NAMES, IMAGE_SIZE
 from stages.common.files import write_csv, write_json
 from stages.common.history import CURVES, read_history
 from stages.common.inference import Score, average_mirrored, compute_logits, score_logits
@@ -127,9 +127,10 @@ def count_confusion(actual: torch.Tensor, predicted: torch.Tensor) -> torch.Tens
 
 
 def first_filters(network: nn.Module) -> torch.Tensor:
-    """Return the weights of the first convolution, float32 [M, 1, K, K]."""
-    convolutions = (module for module in network.modules() if isinstance(module, nn.Conv2d))
-    return next(convolutions).weight.detach()
+    """Return the weights of the first layer, float32 [M, 1, K, K]; K is 28 if it is linear."""
+    layers = (module for module in network.modules() if isinstance(module, nn.Conv2d | nn.Linear))
+    weights = next(layers).weight.detach()
+    return weights if weights.ndim == 4 else weights.unflatten(1, (1, IMAGE_SIZE, IMAGE_SIZE))
 
 
 if __name__ == "__main__":

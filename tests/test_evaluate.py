@@ -5,11 +5,13 @@ import json
 
 import pytest
 import torch
+from torch import nn
 
 from stages.common.inference import compute_logits
 from stages.common.networks import read_network
 from stages.common.params import load_params
 from stages.common.tensors import read_split
+from stages.evaluate import first_filters
 from tests.conftest import Clone
 
 NETWORKS = ("two_conv", "lenet5")
@@ -90,3 +92,10 @@ def test_weights_of_another_network_are_refused(clone: Clone) -> None:
         "error: models/lenet5/model.safetensors: expected the weights of lenet5, found two_conv; "
         "delete it and run `dvc repro train@lenet5`\n"
     )
+
+
+def test_a_network_without_convolutions_shows_the_templates_of_its_linear_layer() -> None:
+    network = nn.Sequential(nn.Flatten(), nn.Linear(28 * 28, 10))
+    filters = first_filters(network)
+    assert filters.shape == (10, 1, 28, 28)
+    assert filters[3, 0, 1, 2] == network[1].weight[3, 28 + 2]

@@ -51,6 +51,10 @@ bench: $(SETUP) ## Measure speed and memory against a plain loop and the machine
 seeds: $(SETUP) ## Train from five seeds as queued experiments, write metrics/seeds.json: over an hour
 	python -m tools.seeds
 
+.PHONY: experiments
+experiments: $(SETUP) ## List HEAD's experiments: what was changed, val metrics (COMMITS=2 goes back)
+	@python -m tools.experiments --num $(or $(COMMITS),1)
+
 .PHONY: plots
 plots: $(SETUP) ## Write DVC's page of plots with its charts shown offline too (REVS=HEAD~1 compares)
 	python -m tools.plots $(REVS)

@@ -1,0 +1,53 @@
+"""Print `dvc exp show` in columns that fit a terminal: what was changed, and the val metrics."""
+
+import argparse
+import csv
+import re
+
+from stages.common.console import format_table, run_stage
+from tools.commands import run
+
+# `dvc exp show` heads a metric with its file's path: one network's sweep is 160 characters wide.
+KEPT = r"Experiment|rev|typ|metrics/.*:val\."
+DROPPED = r".*/|params\.yaml|Created|parent|State|Executor"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tools.experiments", description=__doc__)
+    parser.add_argument("--num", default="1", help="of the last so many commits; default: HEAD's")
+    show = ("dvc", "exp", "show", "--csv", "--only-changed", "--keep", KEPT, "--drop", DROPPED)
+    hide = ("--hide-workspace", "--hide-queued", "--hide-failed")
+    rows = csv.DictReader(run(*show, *hide, "--num", parser.parse_args().num).splitlines())
+    print(describe(list(rows)))
+
+
+def describe(rows: list[dict[str, str]]) -> str:
+    """Lay out each commit and, below it, the experiments that started there, oldest first."""
+    columns = [name for name in rows[0] if name not in ("Experiment", "rev", "typ")]
+    groups = []
+    for row in rows:
+        cells = [shown(name, row[name]) for name in columns]
+        if row["typ"] == "baseline":
+            groups.append([[row["rev"], *cells]])
+        else:
+            groups[-1].insert(1, [f"  {row['Experiment']}", *cells])  # DVC has the newest first
+    sections, names = zip(("", "experiment"), *map(heading, columns), strict=True)
+    return format_table(sections, [names, *(line for group in groups for line in group)])
+
+
+def heading(column: str) -> tuple[str, str]:
+    """Split a column's name into two lines: `metrics/lenet5.json:val.loss`, `lenet5.dropout`."""
+    if metric := re.fullmatch(r"metrics/(.*)\.json:val\.(.*)", column):
+        return metric[1], f"val {metric[2]}"
+    section, _, name = column.rpartition(".")
+    return section, name
+
+
+def shown(column: str, value: str) -> str:
+    if column.startswith("metrics/") and value not in ("", "!"):  # none, or of a broken commit
+        return f"{float(value):.4f}"
+    return value or "-"
+
+
+if __name__ == "__main__":
+    run_stage(main)

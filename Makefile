@@ -30,6 +30,10 @@ test-faults: $(SETUP) ## Interrupt and kill the pipeline in every stage: some mi
 test-seeds: $(SETUP) ## Try make seeds on a tiny pipeline: a minute
 	pytest -m slow --numprocesses 0 tests/test_seeds.py
 
+.PHONY: test-readme
+test-readme: $(SETUP) ## Run every command of the README in a new clone: some ten minutes
+	pytest -m slow --numprocesses 0 -o faulthandler_timeout=3600 tests/test_readme.py
+
 FUZZED := $(addprefix tests/test_,idx.py tensors.py params.py files.py)
 .PHONY: test-fuzz
 test-fuzz: $(SETUP) ## Try the readers and writers on 5,000 examples a test: some minutes

@@ -2,10 +2,13 @@
 
 import json
 import re
+from pathlib import Path
 
 import pytest
+from PIL import Image, ImageDraw
 
 from tests.conftest import REPOSITORY, Clone
+from tests.test_experiments import WIDTH
 
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 
@@ -43,3 +46,99 @@ def test_every_make_target_that_it_names_exists() -> None:
 
 def test_the_picture_of_the_pipeline_is_what_dvc_draws(source: Clone) -> None:
     assert source.dvc("dag", "--md", "--collapse-foreach-matrix").strip() in README
+
+
+# Every command of the README is run, but for these.
+NOT_RUN = {
+    "FASHION_MNIST_DIR=~/fashion-mnist make": "needs the data set; test_fetch.py reads a folder",
+    "make test": "would run this test",
+    "make test-faults": "tests, too",
+    "make test-fuzz": "tests, too",
+    "make test-readme": "tests, too",
+    "make test-cpus": "tests, too; needs qemu-user",
+    "make seeds": "`make test-seeds` does, with two seeds",
+    "make bench": "a quarter of an hour; test_bench.py runs its parts",
+    "python -m tools.bench --picture": "the same",
+    "make plots": "loads Vega from npm; test_plots.py runs the rest",
+    "make lock": "resolves to what the package index has today",
+    "pip install --index-url https://download.pytorch.org/whl/cpu torch==2.13.0": "another index",
+    "pip install dvc-s3": "S3 needs a server",
+    "dvc remote modify storage endpointurl http://host:port": "S3 needs a server",
+}
+
+# Blocks with one of these are left to `make test-readme`: they install or train for minutes.
+SLOW = r"^make( demo| verify)?$|^pip install|\bsweep\b|\bdvc queue\b"
+
+# What commands change in a clean clone, as the README says; all others leave it clean.
+CHANGES = {
+    r"dvc exp (run (?!--queue|--temp)|apply)": ("params.yaml", "dvc.lock", "metrics/", "plots/"),
+    r"--save seen.png": ("seen.png",),
+    r"dvc remote add": (".dvc/config",),
+}
+
+
+def read_blocks() -> list[str]:
+    """List the blocks of commands, and the commands in the text, without those of NOT_RUN."""
+    found = re.findall(
+        r"^```sh\n(.*?)^```|`((?:make|dvc|git|pip|python -m) [^`]+|\w+=\S+ make)`",
+        README,
+        re.MULTILINE | re.DOTALL,
+    )
+    blocks, seen = [], set()
+    for block, in_text in found:
+        lines = block.splitlines() or [" ".join(in_text.split())]
+        commands = [line.partition(" #")[0].strip() for line in lines]
+        if block or commands[0] not in seen:
+            blocks.append("\n".join(command for command in commands if command not in NOT_RUN))
+        seen.update(commands)
+    assert set(NOT_RUN) <= seen, "an exception that the README has no more"
+    return [block for block in blocks if block]
+
+
+def is_slow(block: str) -> bool:
+    return re.search(SLOW, block, re.MULTILINE) is not None
+
+
+def read_along(clone: Clone, blocks: list[str], path: str) -> None:
+    """Run blocks one after the other, as a reader with two pictures at hand would."""
+    for name in ("photo.jpg", "shoe.png"):
+        draw_garment(clone.path / name)
+    (clone.path / ".git/info/exclude").write_text("photo.jpg\nshoe.png\n")
+    assert clone.git("status", "--porcelain") == ""
+    said = ()
+    for block in blocks:
+        print(f"$ {block}")
+        done = clone.run("bash", "-e", "-c", block, PATH=path)
+        print(done.stdout)
+        if "dvc queue start" in block:
+            clone.run("python", "-c", "from tools.commands import finish_queue; finish_queue(5)")
+            assert "Failed" not in clone.dvc("queue", "status")
+        if block.startswith("make experiments"):
+            assert max(map(len, done.stdout.splitlines())) <= WIDTH
+        for pattern, paths in CHANGES.items():
+            if re.search(pattern, block):
+                said += paths
+        if re.search(r"git (restore|commit)", block):
+            said = ()
+        changed = [line[3:] for line in clone.git("status", "--porcelain").splitlines()]
+        assert all(name.startswith(said) for name in changed), (block, changed)
+
+
+def draw_garment(path: Path) -> None:
+    image = Image.new("RGB", (120, 160), "white")
+    ImageDraw.Draw(image).rectangle((30, 20, 90, 140), fill="navy")
+    image.save(path)
+
+
+def test_its_quick_commands_run_one_after_the_other(clone: Clone) -> None:
+    (clone.path / ".venv").mkdir()
+    (clone.path / ".venv/.ready").touch()  # for make: this interpreter has what it needs
+    blocks = [block for block in read_blocks() if not is_slow(block)]
+    read_along(clone, blocks, clone.environment["PATH"])
+
+
+@pytest.mark.slow
+def test_all_its_commands_run_one_after_the_other(built: Clone, tmp_path: Path) -> None:
+    built.run("git", "clone", "--quiet", str(built.path), str(tmp_path / "clone"))
+    clone = Clone(tmp_path / "clone", built.environment)
+    read_along(clone, read_blocks(), f"{clone.path}/.venv/bin:{clone.environment['PATH']}")

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -142,3 +143,4 @@ def test_all_its_commands_run_one_after_the_other(built: Clone, tmp_path: Path) 
     built.run("git", "clone", "--quiet", str(built.path), str(tmp_path / "clone"))
     clone = Clone(tmp_path / "clone", built.environment)
     read_along(clone, read_blocks(), f"{clone.path}/.venv/bin:{clone.environment['PATH']}")
+    shutil.rmtree(clone.path / ".venv")  # a gigabyte that pytest would keep

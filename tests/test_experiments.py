@@ -1,6 +1,9 @@
 """make experiments: what `dvc exp show` knows, in columns that fit a terminal."""
 
 import json
+import os
+import signal
+import time
 
 from tests.conftest import Clone
 
@@ -44,3 +47,18 @@ def test_experiments_of_an_earlier_commit_are_shown_below_it(clone: Clone) -> No
         for more in ((), ("--num", "2"))
     ]
     assert first_words == [["main"], ["main", earlier, "before"]]
+
+
+def test_an_experiment_that_still_runs_has_no_metrics_to_show(clone: Clone) -> None:
+    options = ("--temp", "--name", "unfinished", "-S", "train.epochs=1000")
+    process = clone.start("dvc", "exp", "run", *options, "train@lenet5")
+    try:
+        deadline = time.monotonic() + 60
+        while "Running" not in clone.dvc("exp", "show", "--csv"):
+            assert time.monotonic() < deadline
+            time.sleep(1)
+        *_, row = clone.run(*SHOW).stdout.splitlines()
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+    assert row.split()[0] == "main"

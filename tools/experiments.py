@@ -8,8 +8,8 @@ from stages.common.console import format_table, run_stage
 from tools.commands import run
 
 # `dvc exp show` heads a metric with its file's path: one network's sweep is 160 characters wide.
-KEPT = r"Experiment|rev|typ|metrics/.*:val\."
-DROPPED = r".*/|params\.yaml|Created|parent|State|Executor"
+KEPT = r"Experiment|rev|typ|State|metrics/.*:val\."
+DROPPED = r".*/|params\.yaml|Created|parent|Executor"
 
 
 def main() -> None:
@@ -18,12 +18,13 @@ def main() -> None:
     show = ("dvc", "exp", "show", "--csv", "--only-changed", "--keep", KEPT, "--drop", DROPPED)
     hide = ("--hide-workspace", "--hide-queued", "--hide-failed")
     rows = csv.DictReader(run(*show, *hide, "--num", parser.parse_args().num).splitlines())
-    print(describe(list(rows)))
+    # A running one would show the metrics of the commit that it started from.
+    print(describe([row for row in rows if row["State"] != "Running"]))
 
 
 def describe(rows: list[dict[str, str]]) -> str:
     """Lay out each commit and, below it, the experiments that started there, oldest first."""
-    columns = [name for name in rows[0] if name not in ("Experiment", "rev", "typ")]
+    columns = [name for name in rows[0] if name not in ("Experiment", "rev", "typ", "State")]
     groups = []
     for row in rows:
         cells = [shown(name, row[name]) for name in columns]

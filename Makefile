@@ -56,7 +56,7 @@ seeds: $(SETUP) ## Train from five seeds as queued experiments, write metrics/se
 	python -m tools.seeds
 
 .PHONY: experiments
-experiments: $(SETUP) ## List HEAD's experiments: what was changed, val metrics (COMMITS=2 goes back)
+experiments: $(SETUP) ## List HEAD's experiments: what was changed, val metrics (COMMITS=2: HEAD~1's too)
 	@python -m tools.experiments --num $(or $(COMMITS),1)
 
 .PHONY: plots

@@ -34,7 +34,7 @@ TINY_PARAMS = {
     "lenet5.batch_size": 50,
 }
 
-# Of the user's environment: the data set, and what tells a `make` that it runs under `make test`.
+# Not passed on from the user: the data set, and make's word that it runs under `make test`.
 LEFT_OUT = {"FASHION_MNIST_DIR", "MAKEFLAGS", "MAKELEVEL"}
 
 

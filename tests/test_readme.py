@@ -30,7 +30,21 @@ def test_the_numbers_are_those_in_metrics(name: str) -> None:
     ]
 
 
-def test_every_file_that_it_links_to_exists() -> None:
+def test_the_walk_through_starts_from_the_numbers_in_metrics() -> None:
+    metrics = {
+        name: json.loads((REPOSITORY / f"metrics/{name}.json").read_text())
+        for name in ("two_conv", "lenet5")
+    }
+    before = re.findall(r"^metrics/(\w+)\.json +(\w+)\.(\w+) +([\d.]+) ", README, re.MULTILINE)
+    assert len(before) == 12  # a row a metric of lenet5, in two tables
+    for network, split, figure, value in before:
+        assert float(value) == metrics[network][split][figure]
+    table = re.search(r"^main +(.*)$", README, re.MULTILINE)
+    val = [of["val"][figure] for of in metrics.values() for figure in ("loss", "accuracy")]
+    assert [float(cell) for cell in table[1].split()[:4]] == val
+
+
+def test_every_file_and_heading_that_it_links_to_exists() -> None:
     links = [link for link in re.findall(r"\]\(([^)]+)\)", README) if "://" not in link]
     assert links
     headings = re.findall(r"^#+ (.*)$", README, re.MULTILINE)
@@ -49,7 +63,8 @@ def test_the_picture_of_the_pipeline_is_what_dvc_draws(source: Clone) -> None:
     assert source.dvc("dag", "--md", "--collapse-foreach-matrix").strip() in README
 
 
-# Every command of the README is run, but for these.
+# Each command in a block, and each in the text that begins with make, dvc, git, pip or python -m,
+# is run, but for these.
 NOT_RUN = {
     "FASHION_MNIST_DIR=~/fashion-mnist make": "needs the data set; test_fetch.py reads a folder",
     "make test": "would run this test",
@@ -62,13 +77,12 @@ NOT_RUN = {
     "python -m tools.bench --picture": "the same",
     "make plots": "loads Vega from npm; test_plots.py runs the rest",
     "make lock": "resolves to what the package index has today",
-    "pip install --index-url https://download.pytorch.org/whl/cpu torch==2.13.0": "another index",
     "pip install dvc-s3": "S3 needs a server",
     "dvc remote modify storage endpointurl http://host:port": "S3 needs a server",
 }
 
 # Blocks with one of these are left to `make test-readme`: they install or train for minutes.
-SLOW = r"^make( demo| verify)?$|^pip install|\bsweep\b|\bdvc queue\b"
+SLOW = r"^make( demo| verify)?$|^pip install|\bsweep\b|\bsweep-1\b|\bdvc queue\b"
 
 # What commands change in a clean clone, as the README says; all others leave it clean.
 CHANGES = {
@@ -112,8 +126,12 @@ def read_along(clone: Clone, blocks: list[str], path: str) -> None:
         done = clone.run("bash", "-e", "-c", block, PATH=path)
         print(done.stdout)
         if "dvc queue start" in block:
+            # In case the worker ended early.
             clone.run("python", "-c", "from tools.commands import finish_queue; finish_queue(5)")
-            assert "Failed" not in clone.dvc("queue", "status")
+            for name in ("sweep-3", "sweep-4"):
+                assert "Running stage 'train@" not in clone.dvc("queue", "logs", name)
+            shown = clone.run("python", "-m", "tools.experiments").stdout
+            assert all(f"sweep-{number} " in shown for number in (1, 2, 3, 4))
         if block.startswith("make experiments"):
             assert max(map(len, done.stdout.splitlines())) <= WIDTH
         for pattern, paths in CHANGES.items():
@@ -123,6 +141,7 @@ def read_along(clone: Clone, blocks: list[str], path: str) -> None:
             said = ()
         changed = [line[3:] for line in clone.git("status", "--porcelain").splitlines()]
         assert all(name.startswith(said) for name in changed), (block, changed)
+        assert all(any(name.startswith(path) for name in changed) for path in said), (block, said)
 
 
 def draw_garment(path: Path) -> None:
@@ -139,8 +158,14 @@ def test_its_quick_commands_run_one_after_the_other(clone: Clone) -> None:
 
 
 @pytest.mark.slow
-def test_all_its_commands_run_one_after_the_other(built: Clone, tmp_path: Path) -> None:
-    built.run("git", "clone", "--quiet", str(built.path), str(tmp_path / "clone"))
-    clone = Clone(tmp_path / "clone", built.environment)
-    read_along(clone, read_blocks(), f"{clone.path}/.venv/bin:{clone.environment['PATH']}")
-    shutil.rmtree(clone.path / ".venv")  # a gigabyte that pytest would keep
+def test_all_its_commands_run_one_after_the_other(fresh: Clone, tmp_path: Path) -> None:
+    fresh.set_params({"lenet5.batch_size": 128})  # the README's: two of its sweep train nothing
+    fresh.dvc("repro")
+    fresh.commit("dvc repro")
+    fresh.run("git", "clone", "--quiet", str(fresh.path), str(tmp_path / "reader"))
+    clone = Clone(tmp_path / "reader", fresh.environment)
+    try:
+        read_along(clone, read_blocks(), f"{clone.path}/.venv/bin:{clone.environment['PATH']}")
+    finally:
+        clone.run("dvc", "queue", "stop", "--kill", check=False)
+        shutil.rmtree(clone.path / ".venv", ignore_errors=True)  # a gigabyte that pytest would keep

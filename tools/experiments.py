@@ -8,13 +8,14 @@ from stages.common.console import format_table, run_stage
 from tools.commands import run
 
 # `dvc exp show` heads a metric with its file's path: one network's sweep is 160 characters wide.
-KEPT = r"Experiment|rev|typ|State|metrics/.*:val\."
+FIXED = ("Experiment", "rev", "typ", "State")
+KEPT = "|".join((*FIXED, r"metrics/.*:val\."))
 DROPPED = r".*/|params\.yaml|Created|parent|Executor"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tools.experiments", description=__doc__)
-    parser.add_argument("--num", default="1", help="of the last so many commits; default: HEAD's")
+    parser.add_argument("--num", default="1", help="how many commits, from HEAD back; default: 1")
     show = ("dvc", "exp", "show", "--csv", "--only-changed", "--keep", KEPT, "--drop", DROPPED)
     hide = ("--hide-workspace", "--hide-queued", "--hide-failed")
     rows = csv.DictReader(run(*show, *hide, "--num", parser.parse_args().num).splitlines())
@@ -24,7 +25,7 @@ def main() -> None:
 
 def describe(rows: list[dict[str, str]]) -> str:
     """Lay out each commit and, below it, the experiments that started there, oldest first."""
-    columns = [name for name in rows[0] if name not in ("Experiment", "rev", "typ", "State")]
+    columns = [name for name in rows[0] if name not in FIXED]
     groups = []
     for row in rows:
         cells = [shown(name, row[name]) for name in columns]

@@ -82,7 +82,7 @@ NOT_RUN = {
 }
 
 # Blocks with one of these are left to `make test-readme`: they install or train for minutes.
-SLOW = r"^make( demo| verify)?$|^pip install|\bsweep\b|\bsweep-1\b|\bdvc queue\b"
+SLOW = r"^make( demo| verify)?$|^pip install|^dvc (exp run|queue)|\bsweep-1\b"
 
 # What commands change in a clean clone, as the README says; all others leave it clean.
 CHANGES = {

@@ -13,7 +13,12 @@ import torch
 from torch import nn
 
 from stages.common.augmentation import apply_changes, draw_changes
-from stages.common.networks import ImageClassifier, build_network, read_network
+from stages.common.networks import (
+    FlattenChannelsLast,
+    ImageClassifier,
+    build_network,
+    read_network,
+)
 from stages.common.optimizers import Muon, make_optimizers
 from stages.common.params import Params, load_params
 from stages.common.training import one_cycle
@@ -195,6 +200,13 @@ def test_what_is_shifted_in_is_background() -> None:
 def test_without_augmentation_images_stay_as_they_are() -> None:
     images = torch.randint(256, (50, 1, 28, 28), dtype=torch.uint8)
     assert torch.equal(augment(images, flip=False, max_shift=0), images)
+
+
+def test_channels_last_maps_are_flattened_without_a_copy() -> None:
+    maps = torch.randn(2, 3, 4, 5).to(memory_format=torch.channels_last)
+    flat = FlattenChannelsLast()(maps)
+    assert flat.shape == (2, 60)
+    assert flat.data_ptr() == maps.data_ptr()
 
 
 @pytest.mark.parametrize("shape", [(128, 800), (800, 128), (16, 150)])

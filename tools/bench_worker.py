@@ -86,15 +86,19 @@ def plain(name: str, steps: str) -> dict[str, float]:
     """
     import torch
     import torch.nn.functional as F  # noqa: N812
+    from torch import nn
     from torch.utils.data import DataLoader, TensorDataset
 
-    from stages.common.networks import build_network
+    from stages.common.networks import FlattenChannelsLast, build_network
     from stages.common.params import load_params
 
     params = load_params()
     torch.set_num_threads(params.train.threads)
     recipe = params.recipe(name)
     layers = build_network(name, recipe).layers.to(memory_format=torch.contiguous_format).train()
+    for i, layer in enumerate(layers):
+        if isinstance(layer, FlattenChannelsLast):  # would copy in this layout
+            layers[i] = nn.Flatten()
     count = (int(steps) + WARM_UP) * recipe.batch_size
     examples = TensorDataset(torch.randn(count, 1, 28, 28), torch.randint(10, (count,)))
     optimizer = torch.optim.Adam(layers.parameters())

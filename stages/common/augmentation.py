@@ -24,10 +24,9 @@ class Changes(NamedTuple):
         """Return them on a device; where they are there already, nothing is copied."""
         return Changes(self.mirrored.to(device), self.shifts.to(device))
 
-    def split(self, size: int) -> "list[Changes]":
-        """Divide into those of batches of ``size`` images."""
-        parts = zip(self.mirrored.split(size), self.shifts.split(size), strict=True)
-        return [Changes(*part) for part in parts]
+    def take(self, index: slice) -> "Changes":
+        """Return those of the images at ``index``."""
+        return Changes(self.mirrored[index], self.shifts[index])
 
 
 def draw_changes(count: int, flip: bool, max_shift: int, generator: torch.Generator) -> Changes:
@@ -63,10 +62,10 @@ def apply_changes(images: torch.Tensor, changes: Changes, max_shift: int) -> tor
     -------
     uint8 [N, 1, H, W]
     """
-    count, _, height, width = images.shape
-    columns = torch.arange(width, device=images.device).expand(count, width)
-    columns = torch.where(changes.mirrored, columns.flip(1), columns) + changes.shifts[:, 1:]
-    rows = torch.arange(height, device=images.device) + changes.shifts[:, :1]
+    _, _, height, width = images.shape
     padded = F.pad(images, [max_shift] * 4)
-    pick = torch.arange(count, device=images.device)[:, None, None]
-    return padded[pick, 0, rows[:, :, None], columns[:, None, :]].unsqueeze(1)
+    windows = padded.unfold(2, height, 1).unfold(3, width, 1)  # views: [N, 1, shifts, shifts, H, W]
+    pick = torch.arange(len(images), device=images.device)
+    rows, columns = changes.shifts.int().unbind(1)
+    shifted = windows[pick, :, rows, columns]
+    return torch.where(changes.mirrored[:, :, None, None], shifted.flip(-1), shifted)

@@ -83,7 +83,12 @@ def orthogonalise(matrix: torch.Tensor) -> torch.Tensor:
         return orthogonalise(matrix.T).T
     a, b, c = COEFFICIENTS
     x = matrix / (matrix.norm() + 1e-7)
+    # Each iteration multiplies x by a polynomial of its Gram matrix, and these all commute: so
+    # only [M, M] matrices are multiplied until the end.
+    gram, factors = x @ x.T, torch.eye(len(x), device=x.device)
     for _ in range(ITERATIONS):
-        gram = x @ x.T
-        x = a * x + (b * gram + c * gram @ gram) @ x
-    return x
+        factor = torch.addmm(b * gram, gram, gram, alpha=c)
+        factor.diagonal().add_(a)
+        factors = factor @ factors
+        gram = factor @ gram @ factor
+    return factors @ x

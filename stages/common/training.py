@@ -85,17 +85,17 @@ class Trainer:
         torch.manual_seed(derive_seed(self.seed, "dropout", epoch))
         steps, size, max_shift = self.steps_per_epoch, self.recipe.batch_size, self.recipe.max_shift
         shuffling = torch.Generator().manual_seed(derive_seed(self.seed, "batches", epoch))
-        order = torch.randperm(len(self.examples), generator=shuffling)[: steps * size]
+        order = torch.randperm(len(self.examples), generator=shuffling, dtype=torch.int32)
         augmenting = torch.Generator().manual_seed(derive_seed(self.seed, "augmentation", epoch))
         changes = draw_changes(steps * size, self.recipe.flip, max_shift, augmenting)
         # To the device at once: a copy a step would make it wait.
         order, changes = order.to(self.device), changes.to(self.device)
-        batches = zip(order.split(size), changes.split(size), strict=True)
         losses = torch.empty(steps, device=self.device)
         self.network.train()
-        for step, (index, changes_of_batch) in enumerate(batches):
-            batch = self.examples.take(index)
-            images = apply_changes(batch.images, changes_of_batch, max_shift)
+        for step in range(steps):
+            of_batch = slice(step * size, (step + 1) * size)
+            batch = self.examples.take(order[of_batch])
+            images = apply_changes(batch.images, changes.take(of_batch), max_shift)
             done = (epoch - 1) * steps + step
             losses[step] = self._take_step(images, batch.labels, done)
             on_step()

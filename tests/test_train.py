@@ -220,15 +220,19 @@ def test_muon_steps_by_nearly_orthogonal_matrices(shape: tuple[int, int]) -> Non
     assert (weights * weights.grad).sum() < 0  # downhill
 
 
-def test_muon_moves_the_layers_between_the_first_and_the_last(params: Params) -> None:
+def test_muon_moves_all_weights_and_sgd_the_norms_and_biases(params: Params) -> None:
     network = build_network("two_conv", params.two_conv)
     with_muon = params.two_conv.model_copy(update={"muon_learning_rate": 0.02})
     muon, sgd = make_optimizers(network, with_muon)
-    assert [tuple(p.shape) for p in muon.param_groups[0]["params"]] == [(128, 32, 5, 5)]
-    assert len(sgd.param_groups[0]["params"]) == 2
+    by_muon, by_sgd = (
+        {parameter.ndim for group in optimizer.param_groups for parameter in group["params"]}
+        for optimizer in (muon, sgd)
+    )
+    assert (by_muon, by_sgd) == ({2, 4}, {1})
     without_muon = params.two_conv.model_copy(update={"muon_learning_rate": 0.0})
     (sgd,) = make_optimizers(network, without_muon)
-    assert len(sgd.param_groups[0]["params"]) == 3
+    moved = sum(len(group["params"]) for group in sgd.param_groups)
+    assert moved == len(list(network.parameters()))
 
 
 @pytest.mark.parametrize("warmup", [0.0, 0.2, 0.5])

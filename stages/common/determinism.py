@@ -10,9 +10,10 @@ PINS = {
     "ONEDNN_MAX_CPU_ISA": "AVX2",
     "MKL_CBWR": "COMPATIBLE",
 }
-# No change of bits, but of manners: two trainings that share the cores, as in
-# `dvc exp run --run-all -j 2`, take more than twice the time where waiting threads spin.
-WAITING = {"GOMP_SPINCOUNT": "1000"}
+# No change of bits, but of manners: how long a thread spins before it sleeps. With 10000, one
+# training is hardly faster, but two that share the cores, as in `dvc queue start --jobs 2`, take
+# three times as long as one.
+WAITING = {"GOMP_SPINCOUNT": "3000"}
 # A user's own settings of these change how sums are split; OMP_DYNAMIC and OMP_THREAD_LIMIT even
 # leave parts of a convolution uncomputed, as oneDNN then gets fewer threads than it counts on.
 TUNING_PREFIXES = ("ATEN_", "DNNL_", "GOMP_", "MKL_", "OMP_", "ONEDNN_")

@@ -1,4 +1,4 @@
-"""What turns gradients into steps: SGD, and Muon for hidden layers."""
+"""What turns gradients into steps: SGD, and Muon for weights."""
 
 from collections.abc import Iterable
 
@@ -13,19 +13,21 @@ ITERATIONS = 5
 
 
 def make_optimizers(network: nn.Module, recipe: RecipeParams) -> list[torch.optim.Optimizer]:
-    """Make SGD with Nesterov momentum and, where the recipe has it, Muon for the hidden layers.
+    """Make SGD with Nesterov momentum and, where the recipe has it, Muon for the weights.
 
-    Each group of parameters has the peak of its learning rate in ``initial_lr``.
+    Norms and biases are always SGD's. Each group of parameters has the peak of its learning rate
+    in ``initial_lr``.
     """
     weights = [parameter for parameter in network.parameters() if parameter.ndim > 1]
     norms_and_biases = [parameter for parameter in network.parameters() if parameter.ndim == 1]
     optimizers = []
-    if recipe.muon_learning_rate and (hidden := weights[1:-1]):
-        weights = [weights[0], weights[-1]]
-        optimizers.append(Muon(hidden, lr=recipe.muon_learning_rate))
+    groups = [{"params": norms_and_biases, "weight_decay": 0}]  # by custom, these don't decay
+    if recipe.muon_learning_rate:
+        optimizers.append(Muon(weights, lr=recipe.muon_learning_rate))
+    else:
+        groups.append({"params": weights})
     sgd = torch.optim.SGD(
-        # By custom, norms and biases don't decay.
-        [{"params": weights}, {"params": norms_and_biases, "weight_decay": 0}],
+        groups,
         lr=recipe.learning_rate,
         momentum=recipe.momentum,
         nesterov=recipe.momentum > 0,
@@ -43,8 +45,8 @@ class Muon(torch.optim.Optimizer):
     """Nesterov momentum, of which each step takes the nearest orthogonal matrix (Jordan 2024).
 
     All directions of a layer's weights learn at the same pace, also those whose gradients are
-    small. For the weights of hidden layers: a convolution counts as a matrix of [maps, inputs x
-    height x width].
+    small. A convolution counts as a matrix of [maps, inputs x height x width]. Jordan leaves the
+    first and the last layer to another optimizer; in networks this small they gain as much.
 
     Parameters
     ----------

@@ -202,14 +202,18 @@ def test_without_augmentation_images_stay_as_they_are() -> None:
     assert torch.equal(augment(images, flip=False, max_shift=0), images)
 
 
-def test_channels_last_maps_are_flattened_without_a_copy() -> None:
-    maps = torch.randn(2, 3, 4, 5).to(memory_format=torch.channels_last)
-    flat = FlattenChannelsLast()(maps)
-    assert flat.shape == (2, 60)
+def test_two_conv_flattens_its_maps_without_a_copy(params: Params) -> None:
+    network = build_network("two_conv", params.two_conv)
+    (flatten,) = (module for module in network.modules() if isinstance(module, FlattenChannelsLast))
+    seen = []
+    flatten.register_forward_hook(lambda _, inputs, flat: seen.append((*inputs, flat)))
+    network(torch.zeros(3, 1, 28, 28, dtype=torch.uint8))
+    ((maps, flat),) = seen
+    assert flat.shape == (3, maps[0].numel())
     assert flat.data_ptr() == maps.data_ptr()
 
 
-@pytest.mark.parametrize("shape", [(128, 800), (800, 128), (16, 150)])
+@pytest.mark.parametrize("shape", [(128, 800), (800, 128), (32, 25), (10, 6272)])
 def test_muon_steps_by_nearly_orthogonal_matrices(shape: tuple[int, int]) -> None:
     weights = nn.Parameter(torch.zeros(shape))
     weights.grad = torch.randn(shape, generator=torch.Generator().manual_seed(1))
@@ -224,15 +228,27 @@ def test_muon_moves_all_weights_and_sgd_the_norms_and_biases(params: Params) -> 
     network = build_network("two_conv", params.two_conv)
     with_muon = params.two_conv.model_copy(update={"muon_learning_rate": 0.02})
     muon, sgd = make_optimizers(network, with_muon)
-    by_muon, by_sgd = (
-        {parameter.ndim for group in optimizer.param_groups for parameter in group["params"]}
-        for optimizer in (muon, sgd)
-    )
-    assert (by_muon, by_sgd) == ({2, 4}, {1})
-    without_muon = params.two_conv.model_copy(update={"muon_learning_rate": 0.0})
-    (sgd,) = make_optimizers(network, without_muon)
-    moved = sum(len(group["params"]) for group in sgd.param_groups)
-    assert moved == len(list(network.parameters()))
+    weights = [parameter for parameter in network.parameters() if parameter.ndim > 1]
+    others = [parameter for parameter in network.parameters() if parameter.ndim == 1]
+    assert [id(parameter) for parameter in moved_by(muon)] == [id(weight) for weight in weights]
+    assert [id(parameter) for parameter in moved_by(sgd)] == [id(other) for other in others]
+
+
+def test_without_muon_weights_decay_and_norms_and_biases_do_not(params: Params) -> None:
+    network = build_network("two_conv", params.two_conv)
+    changes = {"muon_learning_rate": 0.0, "weight_decay": 0.1}
+    (sgd,) = make_optimizers(network, params.two_conv.model_copy(update=changes))
+    assert len(moved_by(sgd)) == len(list(network.parameters()))
+    decays = {
+        (parameter.ndim, group["weight_decay"])
+        for group in sgd.param_groups
+        for parameter in group["params"]
+    }
+    assert decays == {(1, 0), (2, 0.1), (4, 0.1)}
+
+
+def moved_by(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
 
 
 @pytest.mark.parametrize("warmup", [0.0, 0.2, 0.5])

@@ -66,6 +66,6 @@ def apply_changes(images: torch.Tensor, changes: Changes, max_shift: int) -> tor
     padded = F.pad(images, [max_shift] * 4)
     windows = padded.unfold(2, height, 1).unfold(3, width, 1)  # views: [N, 1, shifts, shifts, H, W]
     pick = torch.arange(len(images), device=images.device)
-    rows, columns = changes.shifts.int().unbind(1)
+    rows, columns = changes.shifts.int().unbind(1)  # an index of uint8 would be a mask
     shifted = windows[pick, :, rows, columns]
     return torch.where(changes.mirrored[:, :, None, None], shifted.flip(-1), shifted)

@@ -10,9 +10,9 @@ PINS = {
     "ONEDNN_MAX_CPU_ISA": "AVX2",
     "MKL_CBWR": "COMPATIBLE",
 }
-# No change of bits, but of manners: how long a thread spins before it sleeps. With 10000, one
-# training is hardly faster, but two that share the cores, as in `dvc queue start --jobs 2`, take
-# three times as long as one.
+# No change of bits, but of speed: how often a waiting thread looks before it sleeps. The more, the
+# faster a training alone (10000: by 3%), and the slower two that share the cores, as in
+# `dvc queue start --jobs 2`, which wait for each other (10000: by half).
 WAITING = {"GOMP_SPINCOUNT": "3000"}
 # A user's own settings of these change how sums are split; OMP_DYNAMIC and OMP_THREAD_LIMIT even
 # leave parts of a convolution uncomputed, as oneDNN then gets fewer threads than it counts on.

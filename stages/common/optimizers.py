@@ -46,7 +46,7 @@ class Muon(torch.optim.Optimizer):
 
     All directions of a layer's weights learn at the same pace, also those whose gradients are
     small. A convolution counts as a matrix of [maps, inputs x height x width]. Jordan leaves the
-    first and the last layer to another optimizer; in networks this small they gain as much.
+    first and the last layer to another optimizer; ``two_conv`` gains by giving them to Muon too.
 
     Parameters
     ----------
@@ -85,7 +85,7 @@ def orthogonalise(matrix: torch.Tensor) -> torch.Tensor:
         return orthogonalise(matrix.T).T
     a, b, c = COEFFICIENTS
     x = matrix / (matrix.norm() + 1e-7)
-    # Each iteration multiplies x by a polynomial of its Gram matrix, and these all commute: so
+    # Each iteration multiplies x by p, a polynomial of its Gram matrix G, and G becomes p G p: so
     # only [M, M] matrices are multiplied until the end.
     gram, factors = x @ x.T, torch.eye(len(x), device=x.device)
     for _ in range(ITERATIONS):

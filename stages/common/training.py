@@ -85,6 +85,7 @@ class Trainer:
         torch.manual_seed(derive_seed(self.seed, "dropout", epoch))
         steps, size, max_shift = self.steps_per_epoch, self.recipe.batch_size, self.recipe.max_shift
         shuffling = torch.Generator().manual_seed(derive_seed(self.seed, "batches", epoch))
+        # int32, the same numbers in half the memory: for ever more images, all but theirs counts.
         order = torch.randperm(len(self.examples), generator=shuffling, dtype=torch.int32)
         augmenting = torch.Generator().manual_seed(derive_seed(self.seed, "augmentation", epoch))
         changes = draw_changes(steps * size, self.recipe.flip, max_shift, augmenting)

@@ -38,6 +38,14 @@ TINY_PARAMS = {
 LEFT_OUT = {"FASHION_MNIST_DIR", "MAKEFLAGS", "MAKELEVEL"}
 
 
+# These begin, lest one of two workers ends alone with a minute's work.
+LONGEST = ("test_verify.py", "test_experiments.py", "test_readme.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.name not in LONGEST)
+
+
 class Clone:
     """A working copy of the project, with the project's commands run in it."""
 

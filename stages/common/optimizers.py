@@ -73,7 +73,10 @@ class Muon(torch.optim.Optimizer):
                 momentum = state["momentum_buffer"].mul_(group["momentum"]).add_(gradient)
                 ahead = gradient.add(momentum, alpha=group["momentum"])
                 update = orthogonalise(ahead.flatten(1)).view_as(parameter)
-                parameter.sub_(update, alpha=group["lr"])
+                if isinstance(group["lr"], torch.Tensor):  # on a GPU, in a recorded step
+                    parameter.sub_(update * group["lr"])
+                else:
+                    parameter.sub_(update, alpha=group["lr"])
 
 
 def orthogonalise(matrix: torch.Tensor) -> torch.Tensor:
@@ -83,14 +86,21 @@ def orthogonalise(matrix: torch.Tensor) -> torch.Tensor:
     """
     if len(matrix) > matrix.shape[1]:
         return orthogonalise(matrix.T).T
-    a, b, c = COEFFICIENTS
     x = matrix / (matrix.norm() + 1e-7)
     # Each iteration multiplies x by p, a polynomial of its Gram matrix G, and G becomes p G p: so
     # only [M, M] matrices are multiplied until the end.
-    gram, factors = x @ x.T, torch.eye(len(x), device=x.device)
-    for _ in range(ITERATIONS):
-        factor = torch.addmm(b * gram, gram, gram, alpha=c)
-        factor.diagonal().add_(a)
-        factors = factor @ factors
+    gram = x @ x.T
+    factors = factor = polynomial(gram)
+    for _ in range(ITERATIONS - 1):
         gram = factor @ gram @ factor
+        factor = polynomial(gram)
+        factors = factor @ factors
     return factors @ x
+
+
+def polynomial(gram: torch.Tensor) -> torch.Tensor:
+    """Compute what an iteration multiplies by: a + b G + c G^2, float32 [M, M]."""
+    a, b, c = COEFFICIENTS
+    factor = torch.addmm(b * gram, gram, gram, alpha=c)
+    factor.diagonal().add_(a)
+    return factor

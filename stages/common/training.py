@@ -4,6 +4,7 @@ import copy
 import ctypes
 import math
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812, the field's name for it
@@ -72,7 +73,7 @@ class Trainer:
         self.optimizers = make_optimizers(network, recipe)
         _keep_freed_memory()
         if device.type == "cuda":
-            self._capture_network()
+            self._record_step()
 
     def run_epoch(self, epoch: int, on_step: Callable[[], None] = lambda: None) -> None:
         """Train for one epoch, counted from 1, and call ``on_step`` after each step.
@@ -98,7 +99,9 @@ class Trainer:
             batch = self.examples.take(order[of_batch])
             images = apply_changes(batch.images, changes.take(of_batch), max_shift)
             done = (epoch - 1) * steps + step
-            losses[step] = self._take_step(images, batch.labels, done)
+            self._set_learning_rates(one_cycle(done, self.total_steps, self.recipe.warmup))
+            losses[step] = self._take_step(images, batch.labels)
+            self._update_average(done)
             on_step()
         self._check_finite(epoch, losses)
 
@@ -121,8 +124,9 @@ class Trainer:
         named = dict(self.network.named_parameters())
         for key, buffer in parts["momentum"].items():
             # like the parameter, channels last: the fused step wants the same strides
-            like_parameter = torch.empty_like(named[key]).copy_(buffer)
-            self._optimizer_state(named[key])["momentum_buffer"] = like_parameter
+            fresh = torch.empty_like(named[key])
+            # where there is one, a recorded step reads it there
+            self._optimizer_state(named[key]).setdefault("momentum_buffer", fresh).copy_(buffer)
 
     def _momentum_buffers(self) -> dict[str, torch.Tensor]:
         buffers = {
@@ -140,19 +144,26 @@ class Trainer:
         )
         return state
 
-    def _take_step(self, images: torch.Tensor, labels: torch.Tensor, done: int) -> torch.Tensor:
-        share = one_cycle(done, self.total_steps, self.recipe.warmup)
+    def _set_learning_rates(self, share: float) -> None:
         self.learning_rate = self.recipe.learning_rate * share
+        for group in self._groups():
+            learning_rate = group["initial_lr"] * share
+            if isinstance(group["lr"], torch.Tensor):  # a recorded step reads it there
+                group["lr"].fill_(learning_rate)
+            else:
+                group["lr"] = learning_rate
+
+    def _groups(self) -> Iterator[dict[str, Any]]:
+        for optimizer in self.optimizers:
+            yield from optimizer.param_groups
+
+    def _take_step(self, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         smoothing = self.recipe.label_smoothing
-        logits = self.network(images).float()
-        loss = F.cross_entropy(logits, labels, label_smoothing=smoothing)
+        loss = F.cross_entropy(self.network(images), labels, label_smoothing=smoothing)
         self.network.zero_grad()
         loss.backward()
         for optimizer in self.optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = share * group["initial_lr"]
             optimizer.step()
-        self._update_average(done)
         return loss.detach()
 
     def _check_finite(self, epoch: int, losses: torch.Tensor) -> None:
@@ -169,19 +180,41 @@ class Trainer:
         decay = min(self.recipe.ema_decay, (1 + done) / (10 + done))
         torch._foreach_lerp_(self._kept, self._current, 1 - decay)
 
-    def _capture_network(self) -> None:
-        """Record the network as a CUDA graph, in half precision.
+    def _record_step(self) -> None:
+        """Record a step as a CUDA graph.
 
         On a GPU, the launches of kernels this small take longer than the kernels; a graph is one
-        launch forward and one backward.
+        launch. What changes from step to step, it reads from memory: images, labels, and the
+        learning rates.
         """
-        before = copy.deepcopy(self.network.state_dict())
-        # A copy, as each step writes its batch over what the graph was recorded with.
-        images = self.examples.images[: self.recipe.batch_size].clone()
         self.network.train()
-        with torch.autocast("cuda", torch.bfloat16, cache_enabled=False):
-            torch.cuda.make_graphed_callables(self.network, (images,))  # changes it in place
-        self.network.load_state_dict(before)  # batch norm has seen the images of the recording
+        before = copy.deepcopy(self.network.state_dict())
+        for group in self._groups():
+            group["lr"] = torch.tensor(0.0, device=self.device)
+        first = self.examples.take(slice(self.recipe.batch_size))
+        images, labels = first.images.clone(), first.labels.clone()
+        # In some steps before the recording, libraries choose their kernels.
+        aside = torch.cuda.Stream()
+        aside.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(aside):
+            for _ in range(3):
+                self._take_step(images, labels)
+        torch.cuda.current_stream().wait_stream(aside)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            loss = self._take_step(images, labels)
+        # Undo these steps; the momenta stay where the graph reads them.
+        self.network.load_state_dict(before)
+        for buffer in self._momentum_buffers().values():
+            buffer.zero_()
+
+        def replay(batch_images: torch.Tensor, batch_labels: torch.Tensor) -> torch.Tensor:
+            images.copy_(batch_images)
+            labels.copy_(batch_labels)
+            graph.replay()
+            return loss
+
+        self._take_step = replay
 
 
 def _tensors(network: nn.Module) -> Iterator[torch.Tensor]:

@@ -148,7 +148,7 @@ def choose_device(name: str) -> torch.device:
                 "or install a build of torch for your device"
             )
         # Not promised there, and some layers have no deterministic kernel.
-        torch.use_deterministic_algorithms(False)
+        torch.set_deterministic_debug_mode("default")
         # So take the fastest: products of TF32, for convolutions the default, and tried kernels.
         torch.set_float32_matmul_precision("high")
         torch.backends.cudnn.benchmark = True

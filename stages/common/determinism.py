@@ -38,7 +38,8 @@ def make_torch_deterministic(threads: int) -> None:
 
     torch.set_num_threads(threads)
     torch.set_flush_denormal(True)
-    torch.use_deterministic_algorithms(True)
+    # torch.use_deterministic_algorithms(True) would import torch's compiler, which takes seconds.
+    torch.set_deterministic_debug_mode("error")
     # Every buffer that we allocate is written before it is read: filling it first costs time.
     torch.utils.deterministic.fill_uninitialized_memory = False
     if (found := torch.backends.cpu.get_cpu_capability()) != "AVX2":

@@ -1,5 +1,6 @@
 """A small real pipeline in a temporary clone: real git, real DVC, the synthetic data set."""
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -38,12 +39,13 @@ TINY_PARAMS = {
 LEFT_OUT = {"FASHION_MNIST_DIR", "MAKEFLAGS", "MAKELEVEL"}
 
 
-# These begin, lest one of two workers ends alone with a minute's work.
-LONGEST = ("test_verify.py", "test_experiments.py", "test_readme.py")
+# One worker begins with what needs `built` and makes it, the other with what doesn't.
+FIRST = ["test_verify.py", "test_fetch.py"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: item.path.name not in LONGEST)
+    names = [*FIRST, *(item.path.name for item in items)]
+    items.sort(key=lambda item: names.index(item.path.name))
 
 
 class Clone:
@@ -159,11 +161,22 @@ def source(tmp_path_factory: pytest.TempPathFactory, environment: dict[str, str]
 
 
 @pytest.fixture(scope="session")
-def built(tmp_path_factory: pytest.TempPathFactory, source: Clone) -> Clone:
-    """The project after ``dvc repro``, committed. For tests that only look."""
-    clone = copy(source, tmp_path_factory.mktemp("built") / "clone")
-    clone.log = clone.dvc("repro")
-    clone.commit("dvc repro")
+def built(tmp_path_factory: pytest.TempPathFactory, source: Clone, worker_id: str) -> Clone:
+    """The project after ``dvc repro``, committed. For tests that only look: workers share it."""
+    folder = tmp_path_factory.getbasetemp()
+    if worker_id != "master":
+        folder = folder.parent
+    log = folder / "built.log"
+    with (folder / "built.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # the first worker builds, the others wait
+        if log.exists():
+            clone = Clone(folder / "built", source.environment)
+        else:
+            clone = copy(source, folder / "built")
+            printed = clone.dvc("repro")
+            clone.commit("dvc repro")
+            log.write_text(printed)
+    clone.log = log.read_text()
     return clone
 
 

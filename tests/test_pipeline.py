@@ -45,7 +45,7 @@ def test_a_second_repro_has_nothing_to_do(clone: Clone) -> None:
     assert clone.git("status", "--porcelain") == ""
 
 
-def test_an_experiment_reruns_one_network_only_and_going_back_trains_nothing(
+def test_an_experiment_reruns_one_network_compares_and_going_back_trains_nothing(
     clone: Clone,
 ) -> None:
     forth = clone.dvc("exp", "run", "-S", "two_conv.learning_rate=0.02")
@@ -62,31 +62,29 @@ def test_an_experiment_reruns_one_network_only_and_going_back_trains_nothing(
     assert "metrics/two_conv.json" in metrics
     assert "metrics/lenet5.json" not in metrics
 
+    clone.commit("two_conv: a lower learning rate")
+    revisions = ("HEAD~1", "HEAD")
+    assert "two_conv.learning_rate" in clone.dvc("params", "diff", *revisions)
+    metrics = json.loads(clone.dvc("metrics", "diff", *revisions, "--json"))
+    assert set(metrics) == {"metrics/two_conv.json"}
+    clone.dvc("plots", "diff", *revisions)
+    page = clone.read("dvc_plots/index.html").decode()
+    assert "HEAD~1" in page
+    assert "two_conv/curves.csv" in page
+    clone.git("reset", "--quiet", "HEAD~1")
+
     back = clone.dvc("exp", "run", "-S", "two_conv.learning_rate=0.05")
     assert "Stage 'train@two_conv' is cached - skipping run" in back
     assert clone.git("status", "--porcelain") == ""
 
 
-def test_two_commits_can_be_compared(clone: Clone) -> None:
-    clone.set_params({"lenet5.learning_rate": 0.01})
-    clone.dvc("repro")
-    clone.commit("lenet5: a lower learning rate")
-    revisions = ("HEAD~1", "HEAD")
-    assert "lenet5.learning_rate" in clone.dvc("params", "diff", *revisions)
-    metrics = json.loads(clone.dvc("metrics", "diff", *revisions, "--json"))
-    assert set(metrics) == {"metrics/lenet5.json"}
-    clone.dvc("plots", "diff", *revisions, "--out", "report")
-    page = clone.read("report/index.html").decode()
-    assert "HEAD~1" in page
-    assert "lenet5/curves.csv" in page
-
-
 def test_experiments_run_in_a_temporary_copy_and_from_a_queue(clone: Clone) -> None:
     (clone.path / ".resume").mkdir()
     (clone.path / ".resume/lenet5.state").write_text("what a training in the workspace keeps")
-    clone.dvc("exp", "run", "--temp", "--name", "temporary", "-S", "lenet5.weight_decay=0.01")
+    temporary = ("--temp", "--name", "temporary", "-S", "lenet5.weight_decay=0.01")
+    clone.dvc("exp", "run", *temporary, "train@lenet5")
     clone.dvc("exp", "run", "--queue", "-S", "lenet5.learning_rate=0.01,0.02", "train@lenet5")
-    clone.run("python", "-c", "from tools.commands import finish_queue; finish_queue(10)")
+    clone.run("python", "-c", "from tools.commands import finish_queue; finish_queue(3)")
     assert clone.read(".resume/lenet5.state") == b"what a training in the workspace keeps"
     assert clone.git("status", "--porcelain") == ""
     shown = json.loads(clone.dvc("exp", "show", "--json"))
@@ -112,8 +110,8 @@ def test_what_is_pushed_can_be_pulled_into_another_clone(clone: Clone, tmp_path)
     assert "Data and pipelines are up to date." in second.dvc("repro")
 
 
-def test_metrics_show_is_a_table_that_a_person_can_read(built: Clone) -> None:
-    header, *rows = built.dvc("metrics", "show").splitlines()
+def test_metrics_show_is_a_table_that_a_person_can_read(clone: Clone) -> None:
+    header, *rows = clone.dvc("metrics", "show").splitlines()
     assert {f"{split}.accuracy" for split in ("train", "val", "test")} <= set(header.split())
     assert [row.split()[0] for row in rows] == ["metrics/two_conv.json", "metrics/lenet5.json"]
     assert max(len(row) for row in rows) <= 150

@@ -77,10 +77,10 @@ def interrupted(tmp_path: Path, ready: Clone) -> Clone:
     return copy(ready, tmp_path / "clone")
 
 
-@pytest.mark.parametrize("network", ["two_conv", "lenet5"])
 def test_killed_three_times_it_ends_in_the_same_bytes(
-    interrupted: Clone, uninterrupted: Callable[[str], list[bytes]], network: str
+    interrupted: Clone, uninterrupted: Callable[[str], list[bytes]]
 ) -> None:
+    network = "two_conv"  # which has the states of two optimizers to keep
     assert "goes on" not in train_until(interrupted, network, 3 * STEPS)
     log = train_until(interrupted, network, 6 * STEPS + STEPS // 2)
     assert f"{network}: goes on after epoch 3 of 9" in log
@@ -114,9 +114,9 @@ def test_dvc_repro_goes_on_after_it_was_killed(
 def test_a_damaged_state_is_set_aside(
     interrupted: Clone, uninterrupted: Callable[[str], list[bytes]]
 ) -> None:
-    train_until(interrupted, "lenet5", STEPS)
     state = interrupted.path / ".resume/lenet5.state"
-    state.write_bytes(Random(1).randbytes(state.stat().st_size))  # noqa: S311
+    state.parent.mkdir()
+    state.write_bytes(Random(1).randbytes(500_000))  # noqa: S311
     done = interrupted.stage("train", "lenet5")
     assert DAMAGED in done.stdout
     assert results(interrupted, "lenet5") == uninterrupted("lenet5")

@@ -39,8 +39,8 @@ TINY_PARAMS = {
 LEFT_OUT = {"FASHION_MNIST_DIR", "MAKEFLAGS", "MAKELEVEL"}
 
 
-# One worker begins with what needs `built` and makes it, the other with what doesn't.
-FIRST = ["test_verify.py", "test_fetch.py"]
+# The longest file first, whose worker makes `built`; the other begins with one that needs it not.
+FIRST = ["test_pipeline.py", "test_fetch.py", "test_verify.py", "test_resume.py"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

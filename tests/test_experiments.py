@@ -10,7 +10,9 @@ WIDTH = 120  # of a terminal
 SHOW = ("python", "-m", "tools.experiments")
 
 
-def test_a_sweep_shows_what_was_changed_and_the_val_metrics_in_120_columns(clone: Clone) -> None:
+def test_a_sweep_is_shown_in_120_columns_below_the_commit_that_it_started_from(
+    clone: Clone,
+) -> None:
     committed = val_metrics(clone)
     for name, target, *changes in (
         ("lower-rate", "evaluate@lenet5", "lenet5.learning_rate=0.05"),
@@ -34,6 +36,14 @@ def test_a_sweep_shows_what_was_changed_and_the_val_metrics_in_120_columns(clone
         ["sweep-1", *committed, "0.1", "0.02", "0.1"],
     ]
 
+    earlier = clone.git("rev-parse", "--short=7", "HEAD").strip()
+    clone.commit("another")
+    first_words = [
+        [row.split()[0] for row in clone.run(*SHOW, *more).stdout.splitlines()[2:]]
+        for more in ((), ("--num", "2"))
+    ]
+    assert first_words == [["main"], ["main", earlier, "lower-rate", "sweep-1"]]
+
 
 def val_metrics(clone: Clone) -> list[str]:
     return [
@@ -41,17 +51,6 @@ def val_metrics(clone: Clone) -> list[str]:
         for network in ("two_conv", "lenet5")
         for figure in ("loss", "accuracy")
     ]
-
-
-def test_experiments_of_an_earlier_commit_are_shown_below_it(clone: Clone) -> None:
-    clone.dvc("exp", "run", "--temp", "--name", "before", "-S", "lenet5.dropout=0.1", "check")
-    earlier = clone.git("rev-parse", "--short=7", "HEAD").strip()
-    clone.commit("another")
-    first_words = [
-        [row.split()[0] for row in clone.run(*SHOW, *more).stdout.splitlines()[2:]]
-        for more in ((), ("--num", "2"))
-    ]
-    assert first_words == [["main"], ["main", earlier, "before"]]
 
 
 def test_an_experiment_that_still_runs_has_no_metrics_to_show(clone: Clone) -> None:

@@ -39,8 +39,8 @@ TINY_PARAMS = {
 LEFT_OUT = {"FASHION_MNIST_DIR", "MAKEFLAGS", "MAKELEVEL"}
 
 
-# The longest file first, whose worker makes `built`; the other begins with one that needs it not.
-FIRST = ["test_pipeline.py", "test_fetch.py", "test_verify.py", "test_resume.py"]
+# One worker makes `built`, for the longest file; the other begins with two that need it not.
+FIRST = [f"test_{name}.py" for name in ("pipeline", "fetch", "bench", "verify", "resume")]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

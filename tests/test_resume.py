@@ -21,30 +21,30 @@ OTHER_ORIGIN = (
     ".resume/lenet5.state was made from other params, data or code: training starts over\n"
 )
 
-# `python -m stages.train NET`, killed by the kernel just before a step, counted over all epochs, or
-# just before a file of that name is renamed into place.
+# `python -m stages.train NET`, killed by the kernel in a step, counted over all epochs, or just
+# before a file of that name is renamed into place.
 TRAIN_UNTIL = """
 import os, runpy, signal, sys
 from pathlib import Path
 from stages.common.training import Trainer
 
 moment = sys.argv.pop(1)
-take_step, replace = Trainer._take_step, Path.replace
+update_average, replace = Trainer._update_average, Path.replace
 
 def kill_at(now):
     if str(now) == moment:
         sys.stdout.flush()
         os.kill(os.getpid(), signal.SIGKILL)
 
-def kill_or_take_step(self, images, labels, done):
+def kill_or_update_average(self, done):
     kill_at(done)
-    return take_step(self, images, labels, done)
+    update_average(self, done)
 
 def kill_or_replace(self, target):
     kill_at(Path(target).name)
     return replace(self, target)
 
-Trainer._take_step, Path.replace = kill_or_take_step, kill_or_replace
+Trainer._update_average, Path.replace = kill_or_update_average, kill_or_replace
 runpy.run_module("stages.train", run_name="__main__", alter_sys=True)
 """
 

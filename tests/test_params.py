@@ -184,7 +184,7 @@ def test_what_dvc_writes_for_an_override_arrives_as_meant_or_is_refused(
         (TEXT.replace("  seed: 1\n  epochs", "  seed: 1\n  seed: 2\n  epochs"), 'key "seed"'),
         ("", "the whole file: should be a section of keys, not None"),
         ("networks: [", "line 1: "),
-        ("[" * 500, "can't be read as YAML"),
+        ("[" * 2000, "can't be read as YAML"),
         ("networks: !!python/object/apply:os.system [id]", "could not determine a constructor"),
         ("networks: !!bool maybe", "can't be read as YAML"),
         (f"networks: {'9' * 5000}", "can't be read as YAML"),

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,6 @@ from stages.common.console import StageError
 from stages.common.fashion_mnist import CLASS_NAMES
 from stages.common.own_pictures import read_picture
 from stages.common.tensors import read_split
-from stages.predict import parse_arguments
 from tests.conftest import Clone
 
 
@@ -150,14 +148,7 @@ def test_own_pictures_are_answered_with_three_classes_each(clone: Clone, own: Pa
         (["a.png", "--save", "a.png"], "would overwrite a picture"),
     ],
 )
-def test_wrong_arguments_are_refused(
-    arguments: list[str],
-    reason: str,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    monkeypatch.setattr(sys, "argv", ["predict", "two_conv", *arguments])
-    with pytest.raises(SystemExit) as refusal:
-        parse_arguments()
-    assert refusal.value.code == 2
-    assert reason in capsys.readouterr().err.splitlines()[-1]
+def test_wrong_arguments_are_refused(clone: Clone, arguments: list[str], reason: str) -> None:
+    done = clone.stage("predict", "two_conv", *arguments)
+    assert done.returncode == 2
+    assert reason in done.stdout.splitlines()[-1]

@@ -1,8 +1,10 @@
 """A training that was killed goes on where it stopped, and ends in the same bytes."""
 
+import functools
 import os
 import signal
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
@@ -53,16 +55,20 @@ runpy.run_module("stages.train", run_name="__main__", alter_sys=True)
 def ready(tmp_path_factory: pytest.TempPathFactory, built: Clone) -> Clone:
     """The project with its data split, about to train for several epochs."""
     clone = copy(built, tmp_path_factory.mktemp("ready") / "clone")
-    # with Muon, so that there are the states of two optimizers
-    clone.set_params({"train.epochs": EPOCHS, "lenet5.muon_learning_rate": 0.02})
+    clone.set_params({"train.epochs": EPOCHS})
     return clone
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(ready: Clone) -> list[bytes]:
-    """The results of a training that nothing interrupted."""
-    ready.run("python", "-m", "stages.train", "lenet5")
-    return results(ready)
+def uninterrupted(ready: Clone) -> Callable[[str], list[bytes]]:
+    """Give a network's results after a training that nothing interrupted."""
+
+    @functools.cache
+    def train_once(network: str) -> list[bytes]:
+        ready.run("python", "-m", "stages.train", network)
+        return results(ready, network)
+
+    return train_once
 
 
 @pytest.fixture
@@ -71,22 +77,23 @@ def interrupted(tmp_path: Path, ready: Clone) -> Clone:
     return copy(ready, tmp_path / "clone")
 
 
+@pytest.mark.parametrize("network", ["two_conv", "lenet5"])
 def test_killed_three_times_it_ends_in_the_same_bytes(
-    interrupted: Clone, uninterrupted: list[bytes]
+    interrupted: Clone, uninterrupted: Callable[[str], list[bytes]], network: str
 ) -> None:
-    assert "goes on" not in train_until(interrupted, 3 * STEPS)
-    log = train_until(interrupted, 6 * STEPS + STEPS // 2)
-    assert "lenet5: goes on after epoch 3 of 9" in log
-    log = train_until(interrupted, "history.csv")  # the model is in place already
-    assert "lenet5: goes on after epoch 6 of 9" in log
-    done = interrupted.stage("train", "lenet5")
-    assert "lenet5: goes on after epoch 9 of 9" in done.stdout
-    assert results(interrupted) == uninterrupted
+    assert "goes on" not in train_until(interrupted, network, 3 * STEPS)
+    log = train_until(interrupted, network, 6 * STEPS + STEPS // 2)
+    assert f"{network}: goes on after epoch 3 of 9" in log
+    log = train_until(interrupted, network, "history.csv")  # the model is in place already
+    assert f"{network}: goes on after epoch 6 of 9" in log
+    done = interrupted.stage("train", network)
+    assert f"{network}: goes on after epoch 9 of 9" in done.stdout
+    assert results(interrupted, network) == uninterrupted(network)
     assert not (interrupted.path / ".resume").exists()
 
 
 def test_dvc_repro_goes_on_after_it_was_killed(
-    interrupted: Clone, uninterrupted: list[bytes]
+    interrupted: Clone, uninterrupted: Callable[[str], list[bytes]]
 ) -> None:
     repro = subprocess.Popen(
         ["dvc", "repro", "train@lenet5"],  # noqa: S607
@@ -101,29 +108,31 @@ def test_dvc_repro_goes_on_after_it_was_killed(
         os.killpg(repro.pid, signal.SIGKILL)
     log = interrupted.dvc("repro", "train@lenet5")
     assert "lenet5: goes on after epoch" in log
-    assert results(interrupted) == uninterrupted
+    assert results(interrupted, "lenet5") == uninterrupted("lenet5")
 
 
-def test_a_damaged_state_is_set_aside(interrupted: Clone, uninterrupted: list[bytes]) -> None:
+def test_a_damaged_state_is_set_aside(
+    interrupted: Clone, uninterrupted: Callable[[str], list[bytes]]
+) -> None:
+    train_until(interrupted, "lenet5", STEPS)
     state = interrupted.path / ".resume/lenet5.state"
-    state.parent.mkdir()
-    state.write_bytes(Random(1).randbytes(500_000))  # noqa: S311
+    state.write_bytes(Random(1).randbytes(state.stat().st_size))  # noqa: S311
     done = interrupted.stage("train", "lenet5")
     assert DAMAGED in done.stdout
-    assert results(interrupted) == uninterrupted
+    assert results(interrupted, "lenet5") == uninterrupted("lenet5")
     assert [path.name for path in state.parent.iterdir()] == ["lenet5.damaged"]
 
 
 def test_a_state_made_under_another_learning_rate_is_not_used(
-    interrupted: Clone, uninterrupted: list[bytes]
+    interrupted: Clone, uninterrupted: Callable[[str], list[bytes]]
 ) -> None:
     usual = interrupted.params()["lenet5"]["learning_rate"]
     interrupted.set_params({"lenet5.learning_rate": usual / 2})
-    train_until(interrupted, STEPS)
+    train_until(interrupted, "lenet5", STEPS)
     interrupted.set_params({"lenet5.learning_rate": usual})
     done = interrupted.stage("train", "lenet5")
     assert OTHER_ORIGIN in done.stdout
-    assert results(interrupted) == uninterrupted
+    assert results(interrupted, "lenet5") == uninterrupted("lenet5")
     assert not (interrupted.path / ".resume").exists()
 
 
@@ -163,12 +172,12 @@ def test_only_a_whole_state_of_the_same_params_data_and_code_is_used(
         assert not state.path.exists()
 
 
-def train_until(clone: Clone, moment: int | str) -> str:
+def train_until(clone: Clone, network: str, moment: int | str) -> str:
     """Train until a step, or the renaming of a file, at which the kernel kills the process."""
-    done = clone.run("python", "-c", TRAIN_UNTIL, str(moment), "lenet5", check=False)
+    done = clone.run("python", "-c", TRAIN_UNTIL, str(moment), network, check=False)
     assert done.returncode == -signal.SIGKILL, done.stdout
     return done.stdout
 
 
-def results(clone: Clone) -> list[bytes]:
-    return [clone.read(f"models/lenet5/{name}") for name in ("model.safetensors", "history.csv")]
+def results(clone: Clone, network: str) -> list[bytes]:
+    return [clone.read(f"models/{network}/{name}") for name in ("model.safetensors", "history.csv")]

@@ -31,7 +31,7 @@ test-seeds: $(SETUP) ## Try make seeds on a tiny pipeline: a minute
 	pytest -m slow --numprocesses 0 tests/test_seeds.py
 
 .PHONY: test-readme
-test-readme: $(SETUP) ## Run every command of the README in a new clone: some ten minutes
+test-readme: $(SETUP) ## Run every command of the README and docs/ in new clones: some ten minutes
 	pytest -m slow --numprocesses 0 -o faulthandler_timeout=3600 tests/test_readme.py
 
 FUZZED := $(addprefix tests/test_,idx.py tensors.py params.py files.py)

@@ -1,4 +1,4 @@
-"""The pipeline's stages, in order: fetch, split, train, evaluate, predict."""
+"""The pipeline's stages, in order: check, fetch, split, train, evaluate, predict."""
 
 from stages.common import console, determinism
 

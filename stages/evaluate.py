@@ -1,4 +1,4 @@
-"""Measure one network: models/<net>/ and data/split/ -> metrics/<net>.json, plots/<net>/."""
+"""Measure one network: models/<net>/ and data/split/ -> metrics/, plots/<net>/."""
 
 import argparse
 import math
@@ -7,23 +7,25 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from stages.common import pictures
+from stages.classifier.inference import Score, answer, score_logits
+from stages.classifier.network import count_parameters
+from stages.classifier.weights import read_network
 from stages.common.console import StageError, format_table, run_stage
 from stages.common.determinism import make_torch_deterministic
 from stages.common.fashion_mnist import CLASS_NAMES, IMAGE_SIZE
 from stages.common.files import write_csv, write_json
 from stages.common.history import CURVES, read_history
-from stages.common.inference import Score, average_mirrored, compute_logits, score_logits
 from stages.common.layout import (
     METRICS_FOLDER,
     PLOTS_FOLDER,
     SPLIT_FOLDER,
     history_file,
     model_file,
+    split_file,
 )
-from stages.common.networks import NETWORKS, count_parameters, read_network
 from stages.common.params import load_params
 from stages.common.tensors import LabelledImages, read_split
+from stages.pictures import figures
 
 SPLITS = ("train", "val", "test")
 HELD_OUT_SPLITS = ("val", "test")
@@ -31,8 +33,8 @@ DIGITS = 4  # one image of the test set is 0.0001 of its accuracy
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("network", choices=NETWORKS)
+    parser = argparse.ArgumentParser(prog="python -m stages.evaluate", description=__doc__)
+    parser.add_argument("network", help="one of networks in params.yaml")
     name = parser.parse_args().network
 
     params = load_params()
@@ -40,17 +42,12 @@ def main() -> None:
     network = read_network(model_file(name), name, params.recipe(name))
     history = read_history(history_file(name))
     splits, dataset = read_splits()
-    one_view = {split: compute_logits(network, of.images) for split, of in splits.items()}
-    logits = one_view
-    if params.evaluate.average_mirrored:
-        logits = {
-            split: average_mirrored(network, of.images, one_view[split])
-            for split, of in splits.items()
-        }
-    scores = {split: score_logits(logits[split], of.labels) for split, of in splits.items()}
-    one_view_scores = {
-        split: score_logits(one_view[split], splits[split].labels) for split in HELD_OUT_SPLITS
-    }
+    logits, scores, one_view_scores = {}, {}, {}
+    for split, examples in splits.items():
+        one_view, logits[split] = answer(network, examples.images, params.evaluate.average_mirrored)
+        scores[split] = score_logits(logits[split], examples.labels)
+        if split in HELD_OUT_SPLITS:
+            one_view_scores[split] = score_logits(one_view, examples.labels)
     actual, predicted = splits["test"].labels, logits["test"].argmax(dim=1)
 
     parameters = count_parameters(network)
@@ -61,25 +58,25 @@ def main() -> None:
     )
     write_curves(PLOTS_FOLDER / name / "curves.csv", history)
     write_confusion(PLOTS_FOLDER / name / "confusion.csv", actual, predicted)
-    pictures.draw_curves(PLOTS_FOLDER / name / "curves.png", name, dataset, history)
-    pictures.draw_confusion(
+    figures.draw_curves(PLOTS_FOLDER / name / "curves.png", name, dataset, history)
+    figures.draw_confusion(
         PLOTS_FOLDER / name / "confusion.png", name, dataset, count_confusion(actual, predicted)
     )
-    pictures.draw_filters(PLOTS_FOLDER / name / "filters.png", name, first_filters(network))
+    figures.draw_filters(PLOTS_FOLDER / name / "filters.png", name, first_filters(network))
     print(f"{name} on {dataset}")
-    rows = [[split, f"{of.loss:.4f}", f"{of.accuracy:.4f}"] for split, of in scores.items()]
+    rows = [[split, f"{loss:.4f}", f"{accuracy:.4f}"] for split, (loss, accuracy) in scores.items()]
     print(format_table(["split", "loss", "accuracy"], rows))
 
 
 def read_splits() -> tuple[dict[str, LabelledImages], str]:
-    """Read all splits and the name of the data set that they are of.
+    """Read all splits and the name of their data set.
 
     Raises
     ------
     StageError
-        If one is missing or damaged, or they are of several data sets.
+        If one is missing or damaged, or they come from several data sets.
     """
-    read = {split: read_split(SPLIT_FOLDER / f"{split}.safetensors") for split in SPLITS}
+    read = {split: read_split(split_file(split)) for split in SPLITS}
     datasets = {split: dataset for split, (_, dataset) in read.items()}
     if len(set(datasets.values())) > 1:
         found = ", ".join(f"{split} of {dataset}" for split, dataset in datasets.items())
@@ -95,15 +92,15 @@ def write_metrics(path: Path, dataset: str, scores: dict[str, Score], parameters
     StageError
         If a loss is not a finite number, which JSON can't hold.
     """
-    for split, of in scores.items():
-        if not math.isfinite(of.loss):
+    for split, (loss, _) in scores.items():
+        if not math.isfinite(loss):
             raise StageError(
-                f"{path}: the loss on the {split} split is {of.loss}; lower the learning rate "
+                f"{path}: the loss on the {split} split is {loss}; lower the learning rate "
                 "in params.yaml and run `dvc repro`"
             )
     rounded = {
-        split: {"loss": round(of.loss, DIGITS), "accuracy": round(of.accuracy, DIGITS)}
-        for split, of in scores.items()
+        split: {"loss": round(loss, DIGITS), "accuracy": round(accuracy, DIGITS)}
+        for split, (loss, accuracy) in scores.items()
     }
     write_json(path, {"dataset": dataset, **rounded, "parameters": parameters})
 

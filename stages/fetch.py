@@ -11,7 +11,6 @@ import numpy as np
 import pooch
 import requests
 
-from stages.common import synthetic
 from stages.common.console import StageError, run_stage
 from stages.common.determinism import derive_seed
 from stages.common.fashion_mnist import (
@@ -21,9 +20,10 @@ from stages.common.fashion_mnist import (
     TRAIN_LABELS,
 )
 from stages.common.files import replacing, sha256, write_bytes
-from stages.common.idx import encode_idx
 from stages.common.layout import RAW_FOLDER
 from stages.common.params import FetchParams, FileParams, SyntheticParams, load_params
+from stages.raw import synthetic
+from stages.raw.idx import encode_idx
 
 LOCAL_FOLDER_VARIABLE = "FASHION_MNIST_DIR"
 CHUNK_SIZE = 1 << 16
@@ -46,17 +46,15 @@ def main() -> None:
 
 def draw_synthetic(params: SyntheticParams) -> None:
     """Write the four files with images that are drawn, not downloaded."""
-    for_train, for_test = (
-        np.random.default_rng(derive_seed(params.seed, "synthetic", split))
-        for split in ("train", "test")
-    )
-    train_images, train_labels = synthetic.draw_dataset(params.train_images, for_train)
-    test_images, test_labels = synthetic.draw_dataset(params.test_images, for_test)
-    write_bytes(RAW_FOLDER / TRAIN_IMAGES, encode_idx(train_images))
-    write_bytes(RAW_FOLDER / TRAIN_LABELS, encode_idx(train_labels))
-    write_bytes(RAW_FOLDER / TEST_IMAGES, encode_idx(test_images))
-    write_bytes(RAW_FOLDER / TEST_LABELS, encode_idx(test_labels))
-    print(f"drew {len(train_images):,} training and {len(test_images):,} test images")
+    for split, count, images_file, labels_file in (
+        ("train", params.train_images, TRAIN_IMAGES, TRAIN_LABELS),
+        ("test", params.test_images, TEST_IMAGES, TEST_LABELS),
+    ):
+        rng = np.random.default_rng(derive_seed(params.seed, "synthetic", split))
+        images, labels = synthetic.draw_dataset(count, rng)
+        write_bytes(RAW_FOLDER / images_file, encode_idx(images))
+        write_bytes(RAW_FOLDER / labels_file, encode_idx(labels))
+        print(f"{split}: drew {count:,} images")
 
 
 def fetch_file(file: FileParams, params: FetchParams) -> None:
@@ -106,7 +104,7 @@ def copy_from(source: str, name: str, target: Path, params: FetchParams) -> None
     Raises
     ------
     SourceError
-        If it can't be had.
+        If the source doesn't have it.
     """
     if source.startswith(("http://", "https://")):
         download(source, name, target, params)
@@ -124,7 +122,7 @@ def download(mirror: str, name: str, target: Path, params: FetchParams) -> None:
     Raises
     ------
     SourceError
-        If it can't be had.
+        If the download fails.
     """
     downloader = pooch.HTTPDownloader(
         progressbar=sys.stderr.isatty(), chunk_size=CHUNK_SIZE, timeout=params.timeout

@@ -11,17 +11,17 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from stages.common import pictures
+from stages.classifier.inference import answer
+from stages.classifier.weights import read_network
 from stages.common.console import StageError, run_stage
 from stages.common.determinism import make_torch_deterministic
 from stages.common.fashion_mnist import CLASS_NAMES
 from stages.common.files import write_csv
-from stages.common.inference import average_mirrored, compute_logits
-from stages.common.layout import PLOTS_FOLDER, PREDICTIONS_FOLDER, TEST_SPLIT, model_file
-from stages.common.networks import NETWORKS, read_network
-from stages.common.own_pictures import read_picture
+from stages.common.layout import PLOTS_FOLDER, PREDICTIONS_FOLDER, model_file, split_file
 from stages.common.params import Params, load_params
 from stages.common.tensors import read_split
+from stages.pictures import figures
+from stages.pictures.own_pictures import read_picture
 
 LIKELIEST = 3
 UNSURE_BELOW = 0.7  # of such answers on the validation split, four in ten are wrong
@@ -41,7 +41,7 @@ def main() -> None:
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m stages.predict", description=__doc__)
-    parser.add_argument("network", choices=NETWORKS)
+    parser.add_argument("network", help="one of networks in params.yaml")
     parser.add_argument("pictures", nargs="*", type=Path, help="of one garment each")
     parser.add_argument("--json", action="store_true", help="print the answers on pictures as JSON")
     parser.add_argument("--save", type=Path, metavar="PNG", help="draw what the network saw")
@@ -59,8 +59,8 @@ def parse_arguments() -> argparse.Namespace:
 
 def classify_test_images(network: nn.Module, params: Params, name: str) -> None:
     """Classify the test split; write the answers, and draw the first ones and the worst ones."""
-    test, dataset = read_split(TEST_SPLIT)
-    logits = answer(network, params, test.images)
+    test, dataset = read_split(split_file("test"))
+    _, logits = answer(network, test.images, params.evaluate.average_mirrored)
     predicted = logits.argmax(dim=1)  # as evaluate does: after the softmax there can be ties
     confidence = logits.softmax(dim=1).amax(dim=1)
     wrong = (predicted != test.labels).nonzero()[:, 0]
@@ -71,7 +71,7 @@ def classify_test_images(network: nn.Module, params: Params, name: str) -> None:
         ("predictions.png", "the first test images; mistakes in red", torch.arange(len(test))),
         ("mistakes.png", "the most confident mistakes on test images", worst_first),
     ):
-        pictures.draw_predictions(
+        figures.draw_predictions(
             PLOTS_FOLDER / name / file,
             f"{name} on {dataset}, {title}",
             test.take(chosen),
@@ -81,23 +81,10 @@ def classify_test_images(network: nn.Module, params: Params, name: str) -> None:
     print(f"{name}: {len(test):,} predictions on {dataset}, {len(wrong):,} of them wrong")
 
 
-def answer(network: nn.Module, params: Params, images: torch.Tensor) -> torch.Tensor:
-    """Compute logits, float32 [N, 10], of images, uint8 [N, 1, 28, 28], as evaluate does."""
-    logits = compute_logits(network, images)
-    if params.evaluate.average_mirrored:
-        logits = average_mirrored(network, images, logits)
-    return logits
-
-
 def write_predictions(path: Path, predicted: torch.Tensor, confidence: torch.Tensor) -> None:
-    """Write a row a test image, in the test set's order.
+    """Write a row for each test image, in the test set's order.
 
-    Parameters
-    ----------
-    path : Path
-    predicted : int64 [N]
-    confidence : float32 [N]
-        The probability of the predicted class.
+    ``predicted``, int64 [N], are the classes, ``confidence``, float32 [N], their probabilities.
     """
     rows = (
         (index, label, CLASS_NAMES[label], f"{probability:.6f}")
@@ -128,16 +115,18 @@ def classify_pictures(
             errors.append(str(error))
     answers = {}
     if images:
-        probabilities = answer(network, params, torch.stack(list(images.values()))).softmax(dim=1)
-        answers = dict(zip(images, map(describe, probabilities), strict=True))
+        batch = torch.stack(list(images.values()))
+        _, logits = answer(network, batch, params.evaluate.average_mirrored)
+        answers = dict(zip(images, map(describe, logits.softmax(dim=1)), strict=True))
     if drawing and images:
-        titles = [f"{path.name}\n{say(of)}" for path, of in answers.items()]
-        pictures.draw_titled(drawing, list(images.values()), titles)
+        titles = [f"{path.name}\n{say(described)}" for path, described in answers.items()]
+        figures.draw_titled(drawing, list(images.values()), titles)
     if as_json:
-        print(json.dumps([{"file": str(path), **of} for path, of in answers.items()], indent=2))
+        entries = [{"file": str(path), **described} for path, described in answers.items()]
+        print(json.dumps(entries, indent=2))
     else:
-        for path, of in answers.items():
-            print(f"{path}: {say(of)}")
+        for path, described in answers.items():
+            print(f"{path}: {say(described)}")
     for error in errors[:-1]:
         print(f"error: {error}", file=sys.stderr)
     if errors:
@@ -156,7 +145,7 @@ def describe(probabilities: torch.Tensor) -> dict:
 
 def say(described: dict) -> str:
     """Say in a line what ``describe`` found."""
-    classes = (f"{of['class_name']} {of['probability']:.1%}" for of in described["likeliest"])
+    classes = [f"{one['class_name']} {one['probability']:.1%}" for one in described["likeliest"]]
     return ("unsure: " if described["unsure"] else "") + ", ".join(classes)
 
 

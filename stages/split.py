@@ -3,7 +3,6 @@
 import numpy as np
 import torch
 
-from stages.common import pictures
 from stages.common.console import StageError, run_stage
 from stages.common.determinism import derive_seed
 from stages.common.fashion_mnist import (
@@ -14,10 +13,11 @@ from stages.common.fashion_mnist import (
     TRAIN_LABELS,
 )
 from stages.common.files import write_json
-from stages.common.idx import read_images, read_labels
-from stages.common.layout import PIXEL_STATISTICS, PLOTS_FOLDER, RAW_FOLDER, SPLIT_FOLDER
+from stages.common.layout import PIXEL_STATISTICS, PLOTS_FOLDER, RAW_FOLDER, split_file
 from stages.common.params import SplitParams, load_params
 from stages.common.tensors import LabelledImages, write_split
+from stages.pictures import figures
+from stages.raw.idx import read_images, read_labels
 
 
 def main() -> None:
@@ -27,13 +27,13 @@ def main() -> None:
     test = read_raw(TEST_IMAGES, TEST_LABELS)
     train, val = split(official, params.split)
     for name, examples in {"train": train, "val": val, "test": test}.items():
-        write_split(SPLIT_FOLDER / f"{name}.safetensors", examples, dataset)
+        write_split(split_file(name), examples, dataset)
         print(f"{name}: {len(examples):,} images")
     write_json(PIXEL_STATISTICS, measure_pixels(train.images))
-    pictures.draw_samples(PLOTS_FOLDER / "samples.png", train, dataset)
+    figures.draw_samples(PLOTS_FOLDER / "samples.png", train, dataset)
 
 
-def read_raw(images: str, labels: str) -> LabelledImages:
+def read_raw(images_file: str, labels_file: str) -> LabelledImages:
     """Read a pair of raw files.
 
     Raises
@@ -41,16 +41,16 @@ def read_raw(images: str, labels: str) -> LabelledImages:
     StageError
         If one is missing or damaged, or they don't belong together.
     """
-    image_array = read_images(RAW_FOLDER / images)
-    label_array = read_labels(RAW_FOLDER / labels, len(CLASS_NAMES))
-    if len(image_array) != len(label_array):
+    images = read_images(RAW_FOLDER / images_file)
+    labels = read_labels(RAW_FOLDER / labels_file, len(CLASS_NAMES))
+    if len(images) != len(labels):
         raise StageError(
-            f"{RAW_FOLDER}: {images} holds {len(image_array):,} images, {labels} "
-            f"{len(label_array):,} labels; delete both and run `dvc repro fetch`"
+            f"{RAW_FOLDER}: {images_file} holds {len(images):,} images, {labels_file} "
+            f"{len(labels):,} labels; delete both and run `dvc repro fetch`"
         )
     return LabelledImages(
-        torch.from_numpy(image_array.copy()).unsqueeze(1),
-        torch.from_numpy(label_array.astype(np.int64)),
+        torch.from_numpy(images.copy()).unsqueeze(1),
+        torch.from_numpy(labels.astype(np.int64)),
     )
 
 

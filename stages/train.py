@@ -9,46 +9,35 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+from stages.classifier.inference import Score, score
+from stages.classifier.network import ImageClassifier, build_network, count_parameters
+from stages.classifier.weights import write_network
 from stages.common.console import StageError, run_stage
 from stages.common.determinism import derive_seed, make_torch_deterministic
 from stages.common.history import write_history
-from stages.common.inference import score
-from stages.common.layout import (
-    PIXEL_STATISTICS,
-    TRAIN_SPLIT,
-    VAL_SPLIT,
-    history_file,
-    model_file,
-)
-from stages.common.networks import (
-    NETWORKS,
-    ImageClassifier,
-    build_network,
-    count_parameters,
-    write_network,
-)
-from stages.common.params import Params, load_params
-from stages.common.resume import ResumeState
+from stages.common.layout import PIXEL_STATISTICS, history_file, model_file, split_file
+from stages.common.params import Params, RecipeParams, load_params
 from stages.common.tensors import LabelledImages, read_split
-from stages.common.training import Trainer
+from stages.training.loop import Trainer
+from stages.training.resume import ResumeState
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("network", choices=NETWORKS)
+    parser = argparse.ArgumentParser(prog="python -m stages.train", description=__doc__)
+    parser.add_argument("network", help="one of networks in params.yaml")
     name = parser.parse_args().network
 
     params = load_params()
     recipe = params.recipe(name)
     make_torch_deterministic(params.train.threads)
     device = choose_device(params.train.device)
-    train, _ = read_split(TRAIN_SPLIT)
-    val, _ = read_split(VAL_SPLIT)
+    train, _ = read_split(split_file("train"))
+    val, _ = read_split(split_file("val"))
     pixels = read_pixel_statistics()
     resume = ResumeState(
         name,
         params={"train": params.train.model_dump(), name: recipe.model_dump()},
-        data=[TRAIN_SPLIT, VAL_SPLIT, PIXEL_STATISTICS],
+        data=[split_file("train"), split_file("val"), PIXEL_STATISTICS],
     )
 
     network, history = fit(name, params, train, val, pixels, resume, device)
@@ -69,40 +58,26 @@ def fit(
 ) -> tuple[ImageClassifier, list[list[float]]]:
     """Train a network for all epochs, going on where an interrupted run stopped.
 
-    Parameters
-    ----------
-    name : str
-    params : Params
-    train, val : LabelledImages
-    pixels : dict
-        Mean and standard deviation of the training split's pixels, on the scale of 0 to 255.
-    resume : ResumeState
-        Read before the first epoch, written after each.
-    device : torch.device
-        Where to train.
+    ``pixels`` are the mean and the standard deviation of the training split's pixels, on the scale
+    of 0 to 255; ``resume`` is read before the first epoch and written after each.
 
     Returns
     -------
     network : ImageClassifier
         The averaged weights after the last epoch, on the CPU.
     history : list of list of float
-        A row an epoch, as in ``history.HEADER``.
+        A row per epoch, as in ``history.HEADER``.
 
     Raises
     ------
     StageError
         If the loss becomes non-finite, or a batch is larger than the training split.
     """
-    recipe, epochs, seed = params.recipe(name), params.train.epochs, params.train.seed
-    if recipe.batch_size > len(train):
-        raise StageError(
-            f"params.yaml: {name}.batch_size: {recipe.batch_size} is more than the "
-            f"{len(train)} images of the training split; choose a smaller batch"
-        )
-    torch.manual_seed(derive_seed(seed, "initialisation"))
-    network = build_network(name, recipe)
-    network.pixel_mean.fill_(pixels["mean"])
-    network.pixel_std.fill_(pixels["std"])
+    recipe = params.recipe(name)
+    epochs = params.train.epochs
+    seed = params.train.seed
+    check_batch_size(name, recipe, len(train))
+    network = initialise(name, recipe, seed, pixels)
     trainer = Trainer(network, train, recipe, epochs, seed, device)
     print(f"{name}: {count_parameters(network):,} parameters, {len(train):,} training images")
 
@@ -112,7 +87,8 @@ def fit(
         trainer.load_state(state)
         print(f"{name}: goes on after epoch {len(history)} of {epochs}")
     # A view, not a copy: the order of the training split is random.
-    sample, val = train.take(slice(len(val))).to(device), val.to(device)
+    sample = train.take(slice(len(val))).to(device)
+    val = val.to(device)
     for epoch in range(len(history) + 1, epochs + 1):
         start = time.perf_counter()
         with progress_bar(f"epoch {epoch}", trainer.steps_per_epoch) as bar:
@@ -120,16 +96,37 @@ def fit(
         # Both losses are measured alike, so that the curves can be compared.
         on_train, on_val = score(trainer.average, sample), score(trainer.average, val)
         measured = (trainer.learning_rate, *on_train, *on_val)
-        row = [epoch, *(float(f"{x:.6g}") for x in measured)]
-        history.append(row)
+        history.append([epoch, *(float(f"{figure:.6g}") for figure in measured)])
         resume.save(trainer.state(), history)
-        print(
-            f"{name}  epoch {epoch:>2}/{epochs}"
-            f"  train loss {on_train.loss:.4f}  val loss {on_val.loss:.4f}"
-            f"  train accuracy {on_train.accuracy:.4f}  val accuracy {on_val.accuracy:.4f}"
-            f"  {time.perf_counter() - start:.1f} s",
-        )
+        seconds = time.perf_counter() - start
+        print(f"{name}  epoch {epoch:>2}/{epochs}  {describe(on_train, on_val)}  {seconds:.1f} s")
     return trainer.average.cpu(), history
+
+
+def check_batch_size(name: str, recipe: RecipeParams, images: int) -> None:
+    if recipe.batch_size > images:
+        raise StageError(
+            f"params.yaml: {name}.batch_size: {recipe.batch_size} is more than the "
+            f"{images} images of the training split; choose a smaller batch"
+        )
+
+
+def initialise(
+    name: str, recipe: RecipeParams, seed: int, pixels: dict[str, float]
+) -> ImageClassifier:
+    """Build a network whose weights come from the seed, with the pixels' statistics inside."""
+    torch.manual_seed(derive_seed(seed, "initialisation"))
+    network = build_network(name, recipe)
+    network.pixel_mean.fill_(pixels["mean"])
+    network.pixel_std.fill_(pixels["std"])
+    return network
+
+
+def describe(on_train: Score, on_val: Score) -> str:
+    return (
+        f"train loss {on_train.loss:.4f}  val loss {on_val.loss:.4f}"
+        f"  train accuracy {on_train.accuracy:.4f}  val accuracy {on_val.accuracy:.4f}"
+    )
 
 
 def choose_device(name: str) -> torch.device:

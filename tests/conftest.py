@@ -39,7 +39,7 @@ TINY_PARAMS = {
 LEFT_OUT = {"FASHION_MNIST_DIR", "MAKEFLAGS", "MAKELEVEL"}
 
 
-# One worker makes `built`, for the longest file; the other begins with two that need it not.
+# One worker makes `built`, for the longest file; the other begins with two that do without.
 FIRST = [f"test_{name}.py" for name in ("pipeline", "fetch", "bench", "verify", "resume")]
 
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from stages.common.inference import compute_logits
-from stages.common.networks import read_network
+from stages.classifier.inference import compute_logits
+from stages.classifier.weights import read_network
 from stages.common.params import load_params
 from stages.common.tensors import read_split
 from stages.evaluate import first_filters

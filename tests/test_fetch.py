@@ -22,7 +22,7 @@ from stages.common.fashion_mnist import (
     TRAIN_IMAGES,
     TRAIN_LABELS,
 )
-from stages.common.idx import read_images, read_labels
+from stages.raw.idx import read_images, read_labels
 from tests.conftest import Clone
 
 # Small ones: what counts is that their digests are those in params.yaml.

@@ -11,11 +11,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stages.classifier.inference import Score
 from stages.common.console import StageError
 from stages.common.fashion_mnist import CLASS_NAMES
 from stages.common.files import write_bytes, write_csv
 from stages.common.history import CURVES, read_history
-from stages.common.inference import Score
 from stages.evaluate import write_curves, write_metrics
 from stages.predict import write_predictions
 
@@ -44,12 +44,12 @@ def test_csv_rows_of_any_text_come_back(rows: list[list[str]], folder: Path) -> 
 )
 def test_metrics_are_valid_json_or_refused(scores: dict[str, Score], folder: Path) -> None:
     path = folder / "metrics.json"
-    if all(math.isfinite(of.loss) for of in scores.values()):
+    if all(math.isfinite(score.loss) for score in scores.values()):
         write_metrics(path, "synthetic", scores, 7)
         written = json.loads(path.read_bytes())
-        for split, of in scores.items():
-            assert written[split]["accuracy"] == pytest.approx(of.accuracy, abs=1e-4)
-            assert written[split]["loss"] == pytest.approx(of.loss, abs=1e-4)
+        for split, score in scores.items():
+            assert written[split]["accuracy"] == pytest.approx(score.accuracy, abs=1e-4)
+            assert written[split]["loss"] == pytest.approx(score.loss, abs=1e-4)
     else:
         with pytest.raises(StageError, match="lower the learning rate"):
             write_metrics(path, "synthetic", scores, 7)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from stages.common.console import StageError
-from stages.common.idx import MAX_BYTES, encode_idx, read_idx, read_images, read_labels
+from stages.raw.idx import MAX_BYTES, encode_idx, read_idx, read_images, read_labels
 from tests.conftest import assert_refused_in_one_line
 
 IMAGES = np.arange(3 * 28 * 28, dtype=np.uint8).reshape(3, 28, 28)
@@ -97,9 +97,9 @@ def test_any_array_comes_back_as_it_was(array: np.ndarray, tmp_path_factory) -> 
 
 
 @st.composite
-def mutations(draw: st.DrawFn, of: bytes) -> bytes:
-    """Draw a copy of ``of`` with one to four pieces replaced, cut out or put in."""
-    content = of
+def mutations(draw: st.DrawFn, original: bytes) -> bytes:
+    """Draw a copy of some bytes with one to four pieces replaced, cut out or put in."""
+    content = original
     for _ in range(draw(st.integers(1, 4))):
         start = draw(st.integers(0, len(content)))
         end = draw(st.integers(start, min(start + 8, len(content))) | st.just(len(content)))
@@ -112,7 +112,7 @@ def test_a_mutated_file_is_read_to_the_same_content_or_refused(
     data: st.DataObject, array: np.ndarray, tmp_path_factory
 ) -> None:
     path = tmp_path_factory.getbasetemp() / "mutated.gz"
-    path.write_bytes(data.draw(mutations(of=encode_idx(array))))
+    path.write_bytes(data.draw(mutations(encode_idx(array))))
     with contextlib.suppress(StageError):
         assert np.array_equal(read_idx(path, array.ndim), array)
 
@@ -122,7 +122,7 @@ def test_a_file_whose_unpacked_bytes_are_mutated_is_read_as_it_stands_or_refused
     data: st.DataObject, array: np.ndarray, tmp_path_factory
 ) -> None:
     path = tmp_path_factory.getbasetemp() / "mutated_inside.gz"
-    content = data.draw(mutations(of=gzip.decompress(encode_idx(array))))
+    content = data.draw(mutations(gzip.decompress(encode_idx(array))))
     path.write_bytes(gzip.compress(content))
     try:
         read = read_idx(path, array.ndim)

@@ -42,10 +42,10 @@ if pins == "unpinned":
         del os.environ[name]
 
 import torch
-from stages.common.networks import build_network
+from stages.classifier.network import build_network
 from stages.common.params import load_params
 from stages.common.tensors import read_split
-from stages.common.training import Trainer
+from stages.training.loop import Trainer
 
 params = load_params()
 make_torch_deterministic(params.train.threads)

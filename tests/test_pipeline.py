@@ -8,6 +8,7 @@ import pytest
 from tests.conftest import Clone
 
 ARTIFACTS = [
+    "data/params_checked.txt",
     "data/raw/train-images-idx3-ubyte.gz",
     "data/raw/train-labels-idx1-ubyte.gz",
     "data/raw/t10k-images-idx3-ubyte.gz",

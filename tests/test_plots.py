@@ -31,6 +31,6 @@ def test_without_a_network_it_says_so_and_leaves_the_page_of_dvc(clone: Clone) -
         *("python", "-m", "tools.plots"), check=False, npm_config_registry="http://127.0.0.1:9"
     )
     assert done.returncode == 1
-    assert done.stdout.startswith("error: vega-5.20.2.tgz: not to be had from http://127.0.0.1:9")
+    assert done.stdout.startswith("error: vega-5.20.2.tgz: not found at http://127.0.0.1:9")
     assert done.stdout.count("\n") == 1
     assert b"cdn.jsdelivr.net" in clone.read("dvc_plots/index.html")

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,9 @@ from PIL import Image, ImageDraw, ImageOps
 
 from stages.common.console import StageError
 from stages.common.fashion_mnist import CLASS_NAMES
-from stages.common.own_pictures import read_picture
 from stages.common.tensors import read_split
+from stages.pictures.own_pictures import read_picture
+from stages.predict import parse_arguments
 from tests.conftest import Clone
 
 
@@ -134,10 +136,10 @@ def test_own_pictures_are_answered_with_three_classes_each(clone: Clone, own: Pa
     answers = json.loads(clone.stage("predict", "two_conv", *paths[:2], "--json").stdout)
     assert [answer["file"] for answer in answers] == paths[:2]
     for answer in answers:
-        probabilities = [of["probability"] for of in answer["likeliest"]]
+        probabilities = [one["probability"] for one in answer["likeliest"]]
         assert probabilities == sorted(probabilities, reverse=True)
         assert answer["unsure"] == (probabilities[0] < 0.7)
-        assert all(of["class_name"] == CLASS_NAMES[of["class_id"]] for of in answer["likeliest"])
+        assert all(one["class_name"] == CLASS_NAMES[one["class_id"]] for one in answer["likeliest"])
 
 
 @pytest.mark.parametrize(
@@ -148,7 +150,14 @@ def test_own_pictures_are_answered_with_three_classes_each(clone: Clone, own: Pa
         (["a.png", "--save", "a.png"], "would overwrite a picture"),
     ],
 )
-def test_wrong_arguments_are_refused(clone: Clone, arguments: list[str], reason: str) -> None:
-    done = clone.stage("predict", "two_conv", *arguments)
-    assert done.returncode == 2
-    assert reason in done.stdout.splitlines()[-1]
+def test_wrong_arguments_are_refused(
+    arguments: list[str],
+    reason: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["predict", "two_conv", *arguments])
+    with pytest.raises(SystemExit) as end:
+        parse_arguments()
+    assert end.value.code == 2
+    assert reason in capsys.readouterr().err.splitlines()[-1]

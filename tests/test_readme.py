@@ -1,4 +1,4 @@
-"""What the README says is so."""
+"""What the README and the pages in docs/ say is so."""
 
 import json
 import re
@@ -10,13 +10,24 @@ from PIL import Image, ImageDraw
 
 from tests.conftest import REPOSITORY, Clone
 from tests.test_experiments import WIDTH
+from tests.test_pipeline import ran
 
-README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+README = "README.md"
+ADD_A_NETWORK = "docs/add_a_network.md"
+PAGES = {
+    str(path.relative_to(REPOSITORY)): path.read_text(encoding="utf-8")
+    for path in (REPOSITORY / README, *sorted((REPOSITORY / "docs").glob("*.md")))
+}
+WALKED = [page for page in PAGES if page != ADD_A_NETWORK]  # that one has a test of its own
+
+
+def test_the_readme_is_read_in_one_go() -> None:
+    assert len(PAGES[README].splitlines()) <= 200
 
 
 @pytest.mark.parametrize("name", ["two_conv", "lenet5"])
 def test_the_numbers_are_those_in_metrics(name: str) -> None:
-    row = re.search(rf"^\| `{name}` \|(.*)\|$", README, re.MULTILINE)
+    row = re.search(rf"^\| `{name}` \|(.*)\|$", PAGES[README], re.MULTILINE)
     metrics = json.loads((REPOSITORY / f"metrics/{name}.json").read_text())
     seeds = json.loads((REPOSITORY / "metrics/seeds.json").read_text())[name]
     assert metrics["dataset"] == "fashion-mnist"
@@ -35,32 +46,56 @@ def test_the_walk_through_starts_from_the_numbers_in_metrics() -> None:
         name: json.loads((REPOSITORY / f"metrics/{name}.json").read_text())
         for name in ("two_conv", "lenet5")
     }
-    before = re.findall(r"^metrics/(\w+)\.json +(\w+)\.(\w+) +([\d.]+) ", README, re.MULTILINE)
+    text = "\n".join(PAGES.values())
+    before = re.findall(r"^metrics/(\w+)\.json +(\w+)\.(\w+) +([\d.]+) ", text, re.MULTILINE)
     assert len(before) == 12  # a row a metric of lenet5, in two tables
     for network, split, figure, value in before:
         assert float(value) == metrics[network][split][figure]
-    table = re.search(r"^main +(.*)$", README, re.MULTILINE)
-    val = [of["val"][figure] for of in metrics.values() for figure in ("loss", "accuracy")]
-    assert [float(cell) for cell in table[1].split()[:4]] == val
+    (table,) = re.findall(r"^main +(.*)$", text, re.MULTILINE)
+    val = [split["val"][figure] for split in metrics.values() for figure in ("loss", "accuracy")]
+    assert [float(cell) for cell in table.split()[:4]] == val
 
 
-def test_every_file_and_heading_that_it_links_to_exists() -> None:
-    links = [link for link in re.findall(r"\]\(([^)]+)\)", README) if "://" not in link]
-    assert links
-    headings = re.findall(r"^#+ (.*)$", README, re.MULTILINE)
-    anchors = ["#" + heading.lower().replace(" ", "-") for heading in headings]
-    for link in links:
-        assert link in anchors or (REPOSITORY / link).exists(), link
+@pytest.mark.parametrize("page", PAGES)
+def test_every_file_and_heading_that_it_links_to_exists(page: str) -> None:
+    for link in re.findall(r"\]\(([^)]+)\)", PAGES[page]):
+        if "://" in link:
+            continue
+        name, _, anchor = link.partition("#")
+        target = (REPOSITORY / page).parent / name if name else REPOSITORY / page
+        assert target.exists(), link
+        if anchor:
+            headings = re.findall(r"^#+ (.*)$", target.read_text(encoding="utf-8"), re.MULTILINE)
+            assert anchor in [heading.lower().replace(" ", "-") for heading in headings], link
 
 
-def test_every_make_target_that_it_names_exists() -> None:
+def test_every_page_can_be_reached_from_the_readme() -> None:
+    for page in PAGES.keys() - {README}:
+        assert f"]({page})" in PAGES[README], page
+
+
+# Made by the pipeline, by its tools or by readers, so not in every clone; and the example's own.
+MADE = r"^(data|models|\.venv|\.resume)/|[<*]|perceptron"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_file_of_the_repository_that_it_names_exists(page: str) -> None:
+    prose = re.sub(r"^```.*?^```", "", PAGES[page], flags=re.MULTILINE | re.DOTALL)
+    for name in re.findall(r"`(\.?[\w-]+(?:[./][^`\s:]+|/))`", prose):
+        at_root = re.search(r"\.(md|yaml|toml|lock|txt|in)$", name) and "/" not in name
+        if (at_root or re.match(r"\.?[\w-]+/", name)) and not re.search(MADE, name):
+            assert (REPOSITORY / name).exists(), name
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_make_target_that_it_names_exists(page: str) -> None:
     makefile = (REPOSITORY / "Makefile").read_text(encoding="utf-8")
-    for target in re.findall(r"\bmake ([a-z][a-z-]*)", README):
+    for target in re.findall(r"\bmake ([a-z][a-z-]*)", PAGES[page]):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
 
 
 def test_the_picture_of_the_pipeline_is_what_dvc_draws(source: Clone) -> None:
-    assert source.dvc("dag", "--md", "--collapse-foreach-matrix").strip() in README
+    assert source.dvc("dag", "--md", "--collapse-foreach-matrix").strip() in PAGES[README]
 
 
 # Each command in a block, and each in the text that begins with make, dvc, git, pip or python -m,
@@ -84,7 +119,7 @@ NOT_RUN = {
 # Blocks with one of these are left to `make test-readme`: they install or train for minutes.
 SLOW = r"^make( demo| verify)?$|^pip install|^dvc (exp run|queue)|\bsweep-1\b"
 
-# What commands change in a clean clone, as the README says; all others leave it clean.
+# What commands change in a clean clone, as the pages say; all others leave it clean.
 CHANGES = {
     r"dvc exp (run (?!--queue|--temp)|apply)": ("params.yaml", "dvc.lock", "metrics/", "plots/"),
     r"--save seen.png": ("seen.png",),
@@ -92,22 +127,36 @@ CHANGES = {
 }
 
 
-def read_blocks() -> list[str]:
+def read_blocks(text: str) -> list[str]:
     """List the blocks of commands, and the commands in the text, without those of NOT_RUN."""
-    found = re.findall(
-        r"^```sh\n(.*?)^```|`((?:make|dvc|git|pip|python -m) [^`]+|\w+=\S+ make)`",
-        README,
-        re.MULTILINE | re.DOTALL,
-    )
     blocks, seen = [], set()
-    for block, in_text in found:
-        lines = block.splitlines() or [" ".join(in_text.split())]
-        commands = [line.partition(" #")[0].strip() for line in lines]
-        if block or commands[0] not in seen:
+    for commands, in_text in find_commands(text):
+        if not in_text or commands[0] not in seen:
             blocks.append("\n".join(command for command in commands if command not in NOT_RUN))
         seen.update(commands)
-    assert set(NOT_RUN) <= seen, "an exception that the README has no more"
     return [block for block in blocks if block]
+
+
+def find_commands(text: str) -> list[tuple[list[str], bool]]:
+    """List the commands of each block, and each in the text, with whether it is in the text."""
+    found = re.findall(
+        r"^```sh\n(.*?)^```|`((?:make|dvc|git|pip|python -m) [^`]+|\w+=\S+ make)`",
+        text,
+        re.MULTILINE | re.DOTALL,
+    )
+    listed = []
+    for block, in_text in found:
+        lines = block.splitlines() or [" ".join(in_text.split())]
+        listed.append(([line.partition(" #")[0].strip() for line in lines], not block))
+    return listed
+
+
+def commands_of(text: str) -> list[str]:
+    return [command for commands, _ in find_commands(text) for command in commands]
+
+
+def test_every_exception_is_in_a_page() -> None:
+    assert set(NOT_RUN) <= {command for text in PAGES.values() for command in commands_of(text)}
 
 
 def is_slow(block: str) -> bool:
@@ -121,17 +170,14 @@ def read_along(clone: Clone, blocks: list[str], path: str) -> None:
     (clone.path / ".git/info/exclude").write_text("photo.jpg\nshoe.png\n")
     assert clone.git("status", "--porcelain") == ""
     said = ()
-    for block in blocks:
+    for number, block in enumerate(blocks):
         print(f"$ {block}")
         done = clone.run("bash", "-e", "-c", block, PATH=path)
         print(done.stdout)
-        if "dvc queue start" in block:
-            # In case the worker ended early.
-            clone.run("python", "-c", "from tools.commands import finish_queue; finish_queue(5)")
-            for name in ("sweep-3", "sweep-4"):
-                assert "Running stage 'train@" not in clone.dvc("queue", "logs", name)
-            shown = clone.run("python", "-m", "tools.experiments").stdout
-            assert all(f"sweep-{number} " in shown for number in (1, 2, 3, 4))
+        if "dvc queue start" in block and any(
+            "--name sweep" in one for one in blocks[: number + 1]
+        ):
+            check_the_sweep(clone)
         if block.startswith("make experiments"):
             assert max(map(len, done.stdout.splitlines())) <= WIDTH
         for pattern, paths in CHANGES.items():
@@ -144,28 +190,137 @@ def read_along(clone: Clone, blocks: list[str], path: str) -> None:
         assert all(any(name.startswith(path) for name in changed) for path in said), (block, said)
 
 
+def check_the_sweep(clone: Clone) -> None:
+    # In case the worker ended early.
+    clone.run("python", "-c", "from tools.commands import finish_queue; finish_queue(5)")
+    for name in ("sweep-3", "sweep-4"):
+        assert "Running stage 'train@" not in clone.dvc("queue", "logs", name)
+    shown = clone.run("python", "-m", "tools.experiments").stdout
+    assert all(f"sweep-{number} " in shown for number in (1, 2, 3, 4))
+
+
 def draw_garment(path: Path) -> None:
     image = Image.new("RGB", (120, 160), "white")
     ImageDraw.Draw(image).rectangle((30, 20, 90, 140), fill="navy")
     image.save(path)
 
 
-def test_its_quick_commands_run_one_after_the_other(clone: Clone) -> None:
+def mark_as_set_up(clone: Clone) -> None:
     (clone.path / ".venv").mkdir()
     (clone.path / ".venv/.ready").touch()  # for make: this interpreter has what it needs
-    blocks = [block for block in read_blocks() if not is_slow(block)]
+
+
+@pytest.mark.parametrize("page", WALKED)
+def test_its_quick_commands_run_one_after_the_other(page: str, clone: Clone) -> None:
+    mark_as_set_up(clone)
+    blocks = [block for block in read_blocks(PAGES[page]) if not is_slow(block)]
     read_along(clone, blocks, clone.environment["PATH"])
 
 
 @pytest.mark.slow
-def test_all_its_commands_run_one_after_the_other(fresh: Clone, tmp_path: Path) -> None:
-    fresh.set_params({"lenet5.batch_size": 128})  # the README's: two of its sweep train nothing
+@pytest.mark.parametrize("page", WALKED)
+def test_all_its_commands_run_one_after_the_other(page: str, fresh: Clone, tmp_path: Path) -> None:
+    blocks = read_blocks(PAGES[page])
+    if not any(map(is_slow, blocks)):
+        pytest.skip("test_its_quick_commands_run_one_after_the_other runs them all")
+    fresh.set_params({"lenet5.batch_size": 128})  # the recipe's: two of the sweep train nothing
     fresh.dvc("repro")
     fresh.commit("dvc repro")
-    fresh.run("git", "clone", "--quiet", str(fresh.path), str(tmp_path / "reader"))
-    clone = Clone(tmp_path / "reader", fresh.environment)
+    if page == README:  # the only one that begins before there are an environment and results
+        fresh.run("git", "clone", "--quiet", str(fresh.path), str(tmp_path / "reader"))
+        clone = Clone(tmp_path / "reader", fresh.environment)
+    else:
+        clone = fresh
+        mark_as_set_up(clone)
     try:
-        read_along(clone, read_blocks(), f"{clone.path}/.venv/bin:{clone.environment['PATH']}")
+        read_along(clone, blocks, f"{clone.path}/.venv/bin:{clone.environment['PATH']}")
     finally:
         clone.run("dvc", "queue", "stop", "--kill", check=False)
         shutil.rmtree(clone.path / ".venv", ignore_errors=True)  # a gigabyte that pytest would keep
+
+
+def read_steps(text: str) -> list[tuple[str, str, str]]:
+    """List the blocks of code: the file that its heading names last, language, content."""
+    steps = []
+    for section in re.split(r"^#+ ", text, flags=re.MULTILINE)[1:]:
+        heading, _, body = section.partition("\n")
+        file = (re.findall(r"`([^`]+)`", heading) or [""])[-1]
+        for language, content in re.findall(
+            r"^```(\w+)\n(.*?)^```", body, re.MULTILINE | re.DOTALL
+        ):
+            steps.append((file, language, content))
+    return steps
+
+
+def apply_diff(path: Path, diff: str) -> None:
+    """Make the change of a block that has lines of context, but no line numbers."""
+    lines = diff.splitlines(keepends=True)
+    before = "".join(line[1:] for line in lines if line[0] in " -")
+    after = "".join(line[1:] for line in lines if line[0] in " +")
+    content = path.read_text(encoding="utf-8")
+    assert content.count(before) == 1, f"{path.name} should have this once:\n{before}"
+    path.write_text(content.replace(before, after), encoding="utf-8")
+
+
+def test_a_network_is_added_and_taken_out_as_the_page_says(clone: Clone) -> None:
+    adding, removing = PAGES[ADD_A_NETWORK].split("\n## Take a network out\n")
+    before = clone.git("rev-parse", "HEAD").strip()
+    *edits, train, keep = read_steps(adding)
+    for file, language, content in edits:
+        if language == "python":
+            (clone.path / file).write_text(content, encoding="utf-8")
+        else:
+            assert language == "diff"
+            apply_diff(clone.path / file, content)
+    files = list(dict.fromkeys(file for file, _, _ in edits))
+    clone.git("add", "--intent-to-add", "--all")
+    added, removed, changed = zip(
+        *(line.split("\t") for line in clone.git("diff", "--numstat").splitlines()), strict=True
+    )
+    assert sorted(changed) == sorted(files)
+    assert set(removed) == {"0"}
+    assert f" in {sum(map(int, added))} lines" in " ".join(adding.split())
+    assert f" in {sum(map(int, added))} lines" in " ".join(PAGES[README].split())
+    assert sum(map(int, added)) <= 30
+    clone.run("ruff", "check", *files[:2])
+    clone.run("ruff", "format", "--check", *files[:2])
+
+    log = run_block(clone, train)
+    assert ran(log) == [
+        *("check", "fetch", "split"),  # their code has changed, as Params belongs to all
+        *(f"{stage}@perceptron" for stage in ("train", "evaluate", "predict")),
+    ]
+    metrics = json.loads(clone.read("metrics/perceptron.json"))
+    assert metrics["test"]["accuracy"] > 0.2
+    for name in ("curves", "confusion", "filters", "predictions", "mistakes"):
+        assert (clone.path / f"plots/perceptron/{name}.png").stat().st_size > 0
+    assert "metrics/perceptron.json" in log.splitlines()[-1], "by dvc metrics show"
+    clone.dvc("plots", "show")
+    assert b"perceptron/curves.csv" in clone.read("dvc_plots/index.html")
+    run_block(clone, keep)
+    assert clone.git("status", "--porcelain") == ""
+    assert "up to date" in clone.dvc("status")
+
+    (_, language, name), delete, write_lock = read_steps(f"# \n{removing}")
+    assert language == "diff"
+    apply_diff(clone.path / "params.yaml", name)
+    assert ran(clone.dvc("repro")) == ["check"]
+    assert "metrics/perceptron.json" not in clone.dvc("metrics", "show")
+    clone.git("checkout", "--quiet", before, "--", *files[1:])  # undoes steps 2 to 4
+    run_block(clone, delete)
+    run_block(clone, write_lock)
+    assert clone.git("diff", before) == ""
+    assert "up to date" in clone.dvc("repro")
+
+
+def run_block(clone: Clone, step: tuple[str, str, str]) -> str:
+    _, language, content = step
+    assert language == "sh"
+    return clone.run("bash", "-e", "-c", content).stdout
+
+
+def test_the_commands_in_that_page_s_text_are_run_for_another() -> None:
+    in_text = {command for (command, *_), is_text in find_commands(PAGES[ADD_A_NETWORK]) if is_text}
+    in_blocks = set(commands_of(PAGES[ADD_A_NETWORK])) - in_text
+    elsewhere = {command for page in WALKED for command in commands_of(PAGES[page])}
+    assert in_text <= in_blocks | elsewhere

@@ -11,7 +11,7 @@ from random import Random
 import pytest
 import torch
 
-from stages.common import resume
+from stages.training import resume
 from tests.conftest import Clone, copy
 
 EPOCHS = 9
@@ -28,7 +28,7 @@ OTHER_ORIGIN = (
 TRAIN_UNTIL = """
 import os, runpy, signal, sys
 from pathlib import Path
-from stages.common.training import Trainer
+from stages.training.loop import Trainer
 
 moment = sys.argv.pop(1)
 update_average, replace = Trainer._update_average, Path.replace

@@ -7,9 +7,9 @@ import torch
 
 from stages import split
 from stages.common.console import StageError
-from stages.common.idx import read_idx
 from stages.common.params import SplitParams
 from stages.common.tensors import LabelledImages, read_split
+from stages.raw.idx import read_idx
 from tests.conftest import Clone
 
 
@@ -21,9 +21,9 @@ def read(clone: Clone, name: str) -> LabelledImages:
 
 @pytest.mark.parametrize(("name", "size"), [("train", 900), ("val", 100), ("test", 200)])
 def test_a_split_is_tensors_as_in_the_contract(built: Clone, name: str, size: int) -> None:
-    images, labels = read(built, name)
-    assert (images.dtype, images.shape) == (torch.uint8, (size, 1, 28, 28))
-    assert (labels.dtype, labels.shape) == (torch.int64, (size,))
+    examples = read(built, name)
+    assert (examples.images.dtype, examples.images.shape) == (torch.uint8, (size, 1, 28, 28))
+    assert (examples.labels.dtype, examples.labels.shape) == (torch.int64, (size,))
 
 
 def test_validation_is_a_tenth_of_each_class(built: Clone) -> None:

@@ -12,14 +12,17 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stages.classifier.network import build_network
+from stages.classifier.weights import read_network, write_network
 from stages.common.console import StageError
-from stages.common.networks import build_network, read_network, write_network
 from stages.common.params import load_params
 from stages.common.tensors import LabelledImages, read_split, read_tensors, write_split
 from tests.conftest import REPOSITORY, assert_refused_in_one_line
 
 PARAMS = load_params(REPOSITORY / "params.yaml")
-EXAMPLES = LabelledImages(torch.arange(2 * 784).to(torch.uint8).view(2, 1, 28, 28), torch.arange(2))
+IMAGES = torch.arange(2 * 784).to(torch.uint8).view(2, 1, 28, 28)
+LABELS = torch.arange(2)
+EXAMPLES = LabelledImages(IMAGES, LABELS)
 
 
 def encode(content: object, images: torch.Tensor, labels: torch.Tensor) -> bytes:
@@ -31,7 +34,7 @@ def encode_header(header: bytes, length: int | None = None) -> bytes:
     return struct.pack("<Q", len(header) if length is None else length) + header
 
 
-GOOD = encode({"dataset": "synthetic"}, *EXAMPLES)
+GOOD = encode({"dataset": "synthetic"}, IMAGES, LABELS)
 NOT_WHOLE = "not a whole safetensors file"
 NOT_OURS = "a safetensors file that this pipeline didn't write"
 DAMAGED_SPLITS = {
@@ -49,33 +52,36 @@ DAMAGED_SPLITS = {
         ),
         NOT_OURS,
     ),
-    "of another program": (safetensors.torch.save({"images": EXAMPLES.images}), NOT_OURS),
-    "no JSON in it": (encode("{", *EXAMPLES), NOT_OURS),
-    "deep JSON in it": (encode("[" * 10**5, *EXAMPLES), NOT_OURS),
-    "a number for its JSON": (encode(3, *EXAMPLES), NOT_OURS),
-    "no data set's name": (encode({}, *EXAMPLES), "expected the name of a data set, found None"),
+    "of another program": (safetensors.torch.save({"images": IMAGES}), NOT_OURS),
+    "no JSON in it": (encode("{", IMAGES, LABELS), NOT_OURS),
+    "deep JSON in it": (encode("[" * 10**5, IMAGES, LABELS), NOT_OURS),
+    "a number for its JSON": (encode(3, IMAGES, LABELS), NOT_OURS),
+    "no data set's name": (
+        encode({}, IMAGES, LABELS),
+        "expected the name of a data set, found None",
+    ),
     "other tensors": (
-        safetensors.torch.save({"weights": EXAMPLES.labels}, {"content": "{}"}),
+        safetensors.torch.save({"weights": LABELS}, {"content": "{}"}),
         "expected images and labels, found ['weights']",
     ),
     "float images": (
-        encode({"dataset": "x"}, EXAMPLES.images.float(), EXAMPLES.labels),
+        encode({"dataset": "x"}, IMAGES.float(), LABELS),
         "expected images of torch.uint8 ['N', 1, 28, 28], found torch.float32 [2, 1, 28, 28]",
     ),
     "flat images": (
-        encode({"dataset": "x"}, EXAMPLES.images.view(2, 784), EXAMPLES.labels),
+        encode({"dataset": "x"}, IMAGES.view(2, 784), LABELS),
         "found torch.uint8 [2, 784]",
     ),
     "a label too few": (
-        encode({"dataset": "x"}, EXAMPLES.images, EXAMPLES.labels[:1]),
+        encode({"dataset": "x"}, IMAGES, LABELS[:1]),
         "found 2 images and 1 labels",
     ),
     "label 10": (
-        encode({"dataset": "x"}, EXAMPLES.images, EXAMPLES.labels + 9),
+        encode({"dataset": "x"}, IMAGES, LABELS + 9),
         "expected labels from 0 to 9",
     ),
     "nothing in it": (
-        encode({"dataset": "x"}, EXAMPLES.images[:0], EXAMPLES.labels[:0]),
+        encode({"dataset": "x"}, IMAGES[:0], LABELS[:0]),
         "expected images, found none",
     ),
 }
@@ -93,8 +99,8 @@ def test_a_split_comes_back_as_it_was(tmp_path: Path) -> None:
     write_split(tmp_path / "val.safetensors", EXAMPLES, "synthetic")
     examples, dataset = read_split(tmp_path / "val.safetensors")
     assert dataset == "synthetic"
-    assert torch.equal(examples.images, EXAMPLES.images)
-    assert torch.equal(examples.labels, EXAMPLES.labels)
+    assert torch.equal(examples.images, IMAGES)
+    assert torch.equal(examples.labels, LABELS)
 
 
 def test_only_the_network_that_params_describe_is_read(tmp_path: Path) -> None:

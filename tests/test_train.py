@@ -12,16 +12,13 @@ import pytest
 import torch
 from torch import nn
 
-from stages.common.augmentation import apply_changes, draw_changes
-from stages.common.networks import (
-    FlattenChannelsLast,
-    ImageClassifier,
-    build_network,
-    read_network,
-)
-from stages.common.optimizers import Muon, make_optimizers
+from stages.classifier.network import ImageClassifier, build_network
+from stages.classifier.weights import read_network
 from stages.common.params import Params, load_params
-from stages.common.training import one_cycle
+from stages.networks.two_conv import FlattenChannelsLast
+from stages.training.augmentation import apply_changes, draw_changes
+from stages.training.loop import one_cycle
+from stages.training.optimizers import SGD, Muon, make_optimizers
 from tests.conftest import REPOSITORY, Clone
 
 NETWORKS = ("two_conv", "lenet5")
@@ -217,7 +214,7 @@ def test_two_conv_flattens_its_maps_without_a_copy(params: Params) -> None:
 def test_muon_steps_by_nearly_orthogonal_matrices(shape: tuple[int, int]) -> None:
     weights = nn.Parameter(torch.zeros(shape))
     weights.grad = torch.randn(shape, generator=torch.Generator().manual_seed(1))
-    Muon([weights], lr=0.5).step()
+    Muon([weights], learning_rate=0.5).step()
     steps = torch.linalg.svdvals(weights.detach())
     assert steps.min() > 0.25
     assert steps.max() < 0.65
@@ -228,27 +225,27 @@ def test_muon_moves_all_weights_and_sgd_the_norms_and_biases(params: Params) -> 
     network = build_network("two_conv", params.two_conv)
     with_muon = params.two_conv.model_copy(update={"muon_learning_rate": 0.02})
     muon, sgd = make_optimizers(network, with_muon)
+    assert (type(muon), type(sgd)) == (Muon, SGD)
     weights = [parameter for parameter in network.parameters() if parameter.ndim > 1]
     others = [parameter for parameter in network.parameters() if parameter.ndim == 1]
-    assert [id(parameter) for parameter in moved_by(muon)] == [id(weight) for weight in weights]
-    assert [id(parameter) for parameter in moved_by(sgd)] == [id(other) for other in others]
+    assert [*map(id, muon.parameters)] == [*map(id, weights)]
+    assert [*map(id, sgd.parameters)] == [*map(id, others)]
 
 
 def test_without_muon_weights_decay_and_norms_and_biases_do_not(params: Params) -> None:
     network = build_network("two_conv", params.two_conv)
     changes = {"muon_learning_rate": 0.0, "weight_decay": 0.1}
-    (sgd,) = make_optimizers(network, params.two_conv.model_copy(update=changes))
-    assert len(moved_by(sgd)) == len(list(network.parameters()))
+    optimizers = make_optimizers(network, params.two_conv.model_copy(update=changes))
+    assert {type(optimizer) for optimizer in optimizers} == {SGD}
+    moved = [parameter for optimizer in optimizers for parameter in optimizer.parameters]
+    assert {*map(id, moved)} == {*map(id, network.parameters())}
+    assert len(moved) == len(list(network.parameters()))
     decays = {
-        (parameter.ndim, group["weight_decay"])
-        for group in sgd.param_groups
-        for parameter in group["params"]
+        (parameter.ndim, optimizer.weight_decay)
+        for optimizer in optimizers
+        for parameter in optimizer.parameters
     }
     assert decays == {(1, 0), (2, 0.1), (4, 0.1)}
-
-
-def moved_by(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
-    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
 
 
 @pytest.mark.parametrize("warmup", [0.0, 0.2, 0.5])

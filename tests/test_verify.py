@@ -23,8 +23,8 @@ def test_outputs_that_differ_or_are_no_longer_made_are_named(clone: Clone) -> No
     digest = lock.split(f"{model}\n      hash: md5\n      md5: ")[1][:32]
     other = ("0" if digest[0] != "0" else "1") + digest[1:]
     edit(clone, "dvc.lock", digest, other)
-    edit(clone, "dvc.yaml", f"      - {picture}: {{cache: false}}\n", "")
-    edit(clone, "stages/split.py", "    pictures.draw_samples(", "    print(")
+    edit(clone, "dvc.yaml", f"    plots:\n      - {picture}: {{cache: false}}\n", "")
+    edit(clone, "stages/split.py", "    figures.draw_samples(", "    print(")
     clone.commit("a lock that nothing can reproduce")
 
     done = clone.run(*VERIFY, "train@lenet5", check=False)

@@ -26,15 +26,16 @@ def main() -> None:
 def describe(rows: list[dict[str, str]]) -> str:
     """Lay out each commit and, below it, the experiments that started there, oldest first."""
     columns = [name for name in rows[0] if name not in FIXED]
-    groups = []
+    sections, names = zip(("", "experiment"), *map(heading, columns), strict=True)
+    lines = [names]
     for row in rows:
         cells = [shown(name, row[name]) for name in columns]
         if row["typ"] == "baseline":
-            groups.append([[row["rev"], *cells]])
-        else:
-            groups[-1].insert(1, [f"  {row['Experiment']}", *cells])  # DVC has the newest first
-    sections, names = zip(("", "experiment"), *map(heading, columns), strict=True)
-    return format_table(sections, [names, *(line for group in groups for line in group)])
+            lines.append([row["rev"], *cells])
+            below_commit = len(lines)
+        else:  # DVC lists the newest first
+            lines.insert(below_commit, [f"  {row['Experiment']}", *cells])
+    return format_table(sections, lines)
 
 
 def heading(column: str) -> tuple[str, str]:

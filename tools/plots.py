@@ -31,7 +31,7 @@ def main() -> None:
     revisions = parser.parse_args().revisions
     run("dvc", "plots", *(["diff", *revisions] if revisions else ["show"]))
     scripts = {package: fetch_script(package) for package in PACKAGES}
-    page = inline(PAGE.read_text(encoding="utf8"), scripts)
+    page = inline(PAGE.read_text(encoding="utf-8"), scripts)
     write_bytes(PAGE, page.encode())
     print(PAGE.absolute().as_uri())
 
@@ -42,7 +42,7 @@ def fetch_script(package: str) -> str:
     Raises
     ------
     StageError
-        If the right tarball can't be had.
+        If the right tarball can't be downloaded.
     """
     name, version = package.split("@")
     file = f"{name}-{version}.tgz"
@@ -52,7 +52,7 @@ def fetch_script(package: str) -> str:
         tarball = pooch.retrieve(f"{registry}/{name}/-/{file}", PACKAGES[package], file, FOLDER)
     except (requests.RequestException, ValueError) as error:  # not a full disk's OSError
         raise StageError(
-            f"{file}: not to be had from {registry} ({' '.join(str(error).split()):.200}); "
+            f"{file}: not found at {registry} ({' '.join(str(error).split()):.200}); "
             f"{PAGE} is written, but shows its charts only with a network"
         ) from None
     with tarfile.open(tarball) as archive:

@@ -13,7 +13,7 @@ from stages.common.console import StageError, format_table, run_stage
 from stages.common.files import write_json
 from stages.common.layout import METRICS_FOLDER, PLOTS_FOLDER
 from stages.common.params import load_params
-from stages.common.pictures import network_colour, picture
+from stages.pictures.figures import network_colour, picture
 from tools.commands import finish_queue, queue_status, run
 
 SEEDS = (1, 2, 3, 4, 5)
@@ -79,14 +79,13 @@ def summarise(networks: Sequence[str], experiments: dict[int, str]) -> dict[str,
     """
     summary = {}
     for network in networks:
-        metrics = [read_metrics(f"{network}.json", name) for name in experiments.values()]
-        one_view = [read_metrics(f"one_view/{network}.json", name) for name in experiments.values()]
-        accuracies = {
-            "val": [of["val"]["accuracy"] for of in metrics],
-            "test": [of["test"]["accuracy"] for of in metrics],
-            "val_one_view": [of["val"]["accuracy"] for of in one_view],
-            "test_one_view": [of["test"]["accuracy"] for of in one_view],
-        }
+        accuracies = {"val": [], "test": [], "val_one_view": [], "test_one_view": []}
+        for name in experiments.values():
+            metrics = read_metrics(f"{network}.json", name)
+            one_view = read_metrics(f"one_view/{network}.json", name)
+            for split in ("val", "test"):
+                accuracies[split].append(metrics[split]["accuracy"])
+                accuracies[f"{split}_one_view"].append(one_view[split]["accuracy"])
         summary[network] = {
             "seeds": list(experiments),
             **{
@@ -120,12 +119,12 @@ def draw_seeds(path: Path, summary: dict[str, dict]) -> None:
         for row, (network, splits) in enumerate(summary.items()):
             colour = network_colour(network)
             for split, (fill, offset) in shown.items():
-                of = splits[split]
+                mean, std, accuracies = splits[split].values()
                 height = row + offset
-                axes.errorbar(of["mean"], height, xerr=of["std"], color=colour, capsize=5)
-                heights = [height] * len(of["accuracies"])
-                axes.plot(of["accuracies"], heights, "o", color=colour, markerfacecolor=fill)
-                label = f"{split} {of['mean']:.4f} ± {of['std']:.4f}"
+                axes.errorbar(mean, height, xerr=std, color=colour, capsize=5)
+                heights = [height] * len(accuracies)
+                axes.plot(accuracies, heights, "o", color=colour, markerfacecolor=fill)
+                label = f"{split} {mean:.4f} ± {std:.4f}"
                 beside = axes.get_yaxis_transform()  # x as a share of the width
                 axes.text(1.02, height, label, color=colour, va="center", transform=beside)
         axes.set_yticks(range(len(summary)), summary)
@@ -136,9 +135,9 @@ def draw_seeds(path: Path, summary: dict[str, dict]) -> None:
 def describe(summary: dict[str, dict]) -> str:
     """Lay the means and deviations out as a table."""
     rows = [
-        [network, split, f"{of['mean']:.4f}", f"{of['std']:.4f}"]
+        [network, split, f"{spread['mean']:.4f}", f"{spread['std']:.4f}"]
         for network, splits in summary.items()
-        for split, of in splits.items()
+        for split, spread in splits.items()
         if split != "seeds"
     ]
     return format_table(["network", "split", "mean accuracy", "deviation"], rows)

@@ -1,1 +1,1 @@
-"""What several stages share."""
+"""Params, files, messages, formats. Used by check, fetch, split, train, evaluate, predict."""

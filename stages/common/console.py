@@ -60,11 +60,8 @@ def _exit_on_signal(number: int, _frame: FrameType | None) -> NoReturn:
 def format_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Align cells in columns: the first to the left, the others to the right."""
     lines = [header, *rows]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
+    first_width, *widths = (max(map(len, column)) for column in zip(*lines, strict=True))
     return "\n".join(
-        "  ".join(
-            cell.ljust(width) if i == 0 else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
-        )
-        for line in lines
+        "  ".join([first.ljust(first_width), *map(str.rjust, others, widths)])
+        for first, *others in lines
     )

@@ -1,4 +1,4 @@
-"""The history of a training: a row an epoch."""
+"""The history of a training: a row per epoch."""
 
 import csv
 import math
@@ -18,7 +18,7 @@ def write_history(path: Path, rows: Sequence[Sequence[float]]) -> None:
 
 
 def read_history(path: Path) -> list[dict[str, float]]:
-    """Read the rows, each a dict by column.
+    """Read the epochs and their curves, without the learning rate: a dict per row.
 
     Raises
     ------

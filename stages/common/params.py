@@ -18,13 +18,10 @@ from pydantic import (
 from ruamel.yaml import YAML, YAMLError
 from ruamel.yaml.error import MarkedYAMLError
 
-from stages.common.console import StageError, run_stage
+from stages.common.console import StageError
 from stages.common.fashion_mnist import RAW_FILES
-from stages.common.files import write_bytes
 
 PARAMS_FILE = Path("params.yaml")
-CHECKED_FILE = Path("data/params_checked.txt")
-
 
 Real = Annotated[float, Field(allow_inf_nan=False)]
 Fraction = Annotated[Real, Field(ge=0, lt=1)]
@@ -166,12 +163,6 @@ def _is_recipe(annotation: Any) -> bool:
     return isinstance(annotation, type) and issubclass(annotation, RecipeParams)
 
 
-def main() -> None:
-    """Check the params ahead of all stages, as DVC removes a stage's outputs before it runs it."""
-    load_params()
-    write_bytes(CHECKED_FILE, b"every key is known, every value within its bounds\n")
-
-
 def load_params(path: Path = PARAMS_FILE) -> Params:
     """Read and check ``params.yaml``.
 
@@ -227,7 +218,3 @@ def _did_you_mean(name: str, known: Sequence[str]) -> str:
 
 def _in_one_line(text: object) -> str:
     return " ".join(str(text).split())
-
-
-if __name__ == "__main__":
-    run_stage(main)

@@ -1,8 +1,8 @@
-"""Images, labels and networks on disk: safetensors files, checked when they are read."""
+"""Tensors and splits on disk: safetensors files, checked when they are read."""
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import safetensors
 import safetensors.torch
@@ -15,7 +15,8 @@ from stages.common.files import write_bytes
 METADATA_KEY = "content"  # one key only: with several, their order varies from process to process
 
 
-class LabelledImages(NamedTuple):
+@dataclass(frozen=True)
+class LabelledImages:
     """Images and their classes: uint8 [N, 1, 28, 28] and int64 [N]."""
 
     images: torch.Tensor
@@ -46,6 +47,7 @@ def read_tensors(path: Path, rebuild: str) -> tuple[dict[str, torch.Tensor], dic
     Parameters
     ----------
     path : Path
+        A safetensors file.
     rebuild : str
         The stage that writes this file, for the error's advice.
 
@@ -74,7 +76,8 @@ def refuse(path: Path, reason: str, rebuild: str) -> StageError:
 
 def write_split(path: Path, examples: LabelledImages, dataset: str) -> None:
     """Write one split and the name of the data set that it belongs to."""
-    write_tensors(path, examples._asdict(), {"dataset": dataset})
+    tensors = {"images": examples.images, "labels": examples.labels}
+    write_tensors(path, tensors, {"dataset": dataset})
 
 
 def read_split(path: Path) -> tuple[LabelledImages, str]:

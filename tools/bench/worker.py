@@ -4,20 +4,37 @@ import itertools
 import json
 import os
 import re
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from stages.common.determinism import PINS, WAITING, make_torch_deterministic
+from stages.common.console import StageError
+from stages.common.determinism import PINS, SPINNING, make_torch_deterministic
 
 WARM_UP = 10  # steps
+
+
+def measure_in_new_process(kind: str, *arguments: str) -> dict[str, float]:
+    """Run one measurement in a fresh process.
+
+    Raises
+    ------
+    StageError
+        If it fails: the end of what it complained of.
+    """
+    command = [sys.executable, "-m", "tools.bench.worker", kind, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise StageError(f"{kind}: {' '.join(done.stderr.split())[-300:]}")
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def main() -> None:
     kind, *arguments = sys.argv[1:]
     if kind in {"unpinned", "plain", "sgemm"}:  # as any script would run
-        for name in PINS | WAITING:
+        for name in PINS | SPINNING:
             os.environ.pop(name, None)
     measured = {
         "ours": ours,
@@ -43,10 +60,10 @@ def make_trainer(name: str, steps: int):
     """Make the trainer of a network for so many random images that an epoch has ``steps``."""
     import torch
 
-    from stages.common.networks import build_network
+    from stages.classifier.network import build_network
     from stages.common.params import load_params
     from stages.common.tensors import LabelledImages
-    from stages.common.training import Trainer
+    from stages.training.loop import Trainer
 
     params = load_params()
     if "MKL_CBWR" in os.environ:
@@ -89,8 +106,9 @@ def plain(name: str, steps: str) -> dict[str, float]:
     from torch import nn
     from torch.utils.data import DataLoader, TensorDataset
 
-    from stages.common.networks import FlattenChannelsLast, build_network
+    from stages.classifier.network import build_network
     from stages.common.params import load_params
+    from stages.networks.two_conv import FlattenChannelsLast
 
     params = load_params()
     torch.set_num_threads(params.train.threads)
@@ -139,7 +157,7 @@ def epoch(name: str, images: str) -> dict[str, float]:
     seconds = sum(time_steps(trainer))
     # ru_maxrss would hold the peak of the parent too
     peak = int(re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())[1]) * 1024
-    own = sum(tensor.nbytes for tensor in trainer.examples)
+    own = trainer.examples.images.nbytes + trainer.examples.labels.nbytes
     return {
         "seconds": seconds,
         "peak_gigabytes": peak / 1e9,

@@ -14,7 +14,7 @@ class Changes(NamedTuple):
     mirrored : bool [N, 1]
         Whether an image is mirrored left to right.
     shifts : uint8 [N, 2]
-        The pixels that an image moves up and to the left, from 0 on; the middle is no move.
+        Where its window begins in the image padded by ``max_shift``: there, nothing moves.
     """
 
     mirrored: torch.Tensor
@@ -30,42 +30,26 @@ class Changes(NamedTuple):
 
 
 def draw_changes(count: int, flip: bool, max_shift: int, generator: torch.Generator) -> Changes:
-    """Draw for each of ``count`` images if it is mirrored, and how far it moves.
+    """Draw for each of ``count`` images whether it is mirrored, and how far it moves.
 
-    Parameters
-    ----------
-    count : int
-    flip : bool
-        Whether half of the images, drawn anew each time, are mirrored.
-    max_shift : int
-        Pixels, each way.
-    generator : torch.Generator
-        Of the CPU, so that every device gets the same draws.
+    ``flip`` mirrors half of them; ``max_shift`` is in pixels, each way; ``generator`` is the CPU's,
+    so that every device gets the same draws.
     """
     mirrored = torch.rand(count, 1, generator=generator) < (0.5 if flip else 0.0)
-    limit, dtype = 2 * max_shift + 1, torch.uint8
-    shifts = torch.randint(limit, (count, 2), generator=generator, dtype=dtype)
+    places = 2 * max_shift + 1
+    shifts = torch.randint(places, (count, 2), generator=generator, dtype=torch.uint8)
     return Changes(mirrored, shifts)
 
 
 def apply_changes(images: torch.Tensor, changes: Changes, max_shift: int) -> torch.Tensor:
-    """Mirror and shift images; what is shifted in is background.
+    """Mirror and shift images, uint8 [N, 1, H, W]; what is shifted in is background.
 
-    Parameters
-    ----------
-    images : uint8 [N, 1, H, W]
-    changes : Changes
-    max_shift : int
-        The one that the changes were drawn with.
-
-    Returns
-    -------
-    uint8 [N, 1, H, W]
+    ``max_shift`` is the one that the changes were drawn with.
     """
     _, _, height, width = images.shape
     padded = F.pad(images, [max_shift] * 4)
     windows = padded.unfold(2, height, 1).unfold(3, width, 1)  # views: [N, 1, shifts, shifts, H, W]
-    pick = torch.arange(len(images), device=images.device)
+    each = torch.arange(len(images), device=images.device)
     rows, columns = changes.shifts.int().unbind(1)  # an index of uint8 would be a mask
-    shifted = windows[pick, :, rows, columns]
+    shifted = windows[each, :, rows, columns]
     return torch.where(changes.mirrored[:, :, None, None], shifted.flip(-1), shifted)

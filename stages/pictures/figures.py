@@ -17,7 +17,7 @@ from stages.common.tensors import LabelledImages
 
 # Everywhere the same for a network; told apart by the colour-blind too (Okabe and Ito 2008).
 NETWORK_COLOURS = {"two_conv": "#0072b2", "lenet5": "#d55e00"}
-OTHER_COLOUR = "#007a5a"  # a network's that has none yet
+OTHER_COLOUR = "#007a5a"  # of a network that has none yet
 RIGHT_COLOUR, WRONG_COLOUR = "#222222", "#c1121f"
 STYLE = {
     "font.family": "DejaVu Sans",  # comes with matplotlib, so it is the same everywhere
@@ -79,14 +79,7 @@ def draw_curves(path: Path, name: str, dataset: str, history: Sequence[dict[str,
 
 
 def draw_confusion(path: Path, name: str, dataset: str, counts: torch.Tensor) -> None:
-    """Draw how many test images of each class (rows) were taken for which (columns).
-
-    Parameters
-    ----------
-    path : Path
-    name, dataset : str
-    counts : int64 [10, 10]
-    """
+    """Draw counts, int64 [10, 10], of test images by true (rows) and predicted class (columns)."""
     shares = counts / counts.sum(dim=1, keepdim=True).clamp(min=1)
     with picture(path, 8.5, 8) as figure:
         axes = figure.subplots()
@@ -127,14 +120,7 @@ def draw_predictions(
 ) -> None:
     """Draw the first images under their predicted classes; a mistake tells the true one too.
 
-    Parameters
-    ----------
-    path : Path
-    title : str
-    examples : LabelledImages
-    predicted : int64 [N]
-    confidence : float32 [N]
-        The probability of the predicted class.
+    ``predicted``, int64 [N], are the classes, ``confidence``, float32 [N], their probabilities.
     """
     rows, columns = PREDICTIONS
     with picture(path, 14, 9) as figure:

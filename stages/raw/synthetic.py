@@ -74,6 +74,7 @@ def draw_dataset(count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.n
     images : uint8 [count, 28, 28]
         0 is background.
     labels : uint8 [count]
+        The class of each image.
     """
     labels = rng.permutation(np.arange(count) % len(CLASS_NAMES)).astype(np.uint8)
     images = np.empty((count, IMAGE_SIZE, IMAGE_SIZE), np.uint8)
@@ -84,12 +85,7 @@ def draw_dataset(count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.n
 
 
 def draw_garments(polygons: Sequence[Polygon], count: int, rng: np.random.Generator) -> np.ndarray:
-    """Draw one garment ``count`` times, each with its own stance, cloth and noise.
-
-    Returns
-    -------
-    uint8 [count, 28, 28]
-    """
+    """Draw a garment, uint8 [count, 28, 28], each time with its own stance, cloth and noise."""
     axis = (np.arange(IMAGE_SIZE) + 0.5) / (IMAGE_SIZE / 2) - 1
     x, y = _move(axis[None, None, :], axis[None, :, None], count, rng)
     outline = np.zeros((count, IMAGE_SIZE, IMAGE_SIZE))

@@ -12,7 +12,7 @@ BATCH_SIZE = 500  # images; part of the result, as it decides how sums are split
 
 
 class Score(NamedTuple):
-    """Cross-entropy in nats and the share of images that are classified rightly."""
+    """Cross-entropy in nats and the share of images that are classified correctly."""
 
     loss: float
     accuracy: float
@@ -25,23 +25,17 @@ def compute_logits(network: nn.Module, images: torch.Tensor) -> torch.Tensor:
     return torch.cat([network(batch) for batch in images.split(BATCH_SIZE)])
 
 
-def average_mirrored(
-    network: nn.Module, images: torch.Tensor, logits: torch.Tensor
-) -> torch.Tensor:
-    """Compute the mean of the logits of images and of their mirror images.
+def answer(
+    network: nn.Module, images: torch.Tensor, average_mirrored: bool
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Compute the logits, float32 [N, 10], of one view and those that a network answers with.
 
-    Parameters
-    ----------
-    network : nn.Module
-    images : uint8 [N, 1, 28, 28]
-    logits : float32 [N, 10]
-        Those of the images as they are.
-
-    Returns
-    -------
-    float32 [N, 10]
+    The latter are the mean of an image's and its mirror image's, if ``average_mirrored`` is set.
     """
-    return (logits + compute_logits(network, images.flip(-1))) / 2
+    one_view = compute_logits(network, images)
+    if not average_mirrored:
+        return one_view, one_view
+    return one_view, (one_view + compute_logits(network, images.flip(-1))) / 2
 
 
 def score(network: nn.Module, examples: LabelledImages) -> Score:

@@ -1,0 +1,18 @@
+"""Check every key and value: params.yaml -> data/params_checked.txt.
+
+The first stage, as DVC removes a stage's outputs before the stage itself can refuse to run.
+"""
+
+from stages.common.console import run_stage
+from stages.common.files import write_bytes
+from stages.common.layout import CHECKED_FILE
+from stages.common.params import load_params
+
+
+def main() -> None:
+    load_params()
+    write_bytes(CHECKED_FILE, b"every key is known, every value within its bounds\n")
+
+
+if __name__ == "__main__":
+    run_stage(main)

@@ -1,0 +1,44 @@
+"""Networks on disk: their weights and buffers, checked when they are read."""
+
+from pathlib import Path
+
+import torch
+
+from stages.classifier.network import ImageClassifier, build_network
+from stages.common.params import RecipeParams
+from stages.common.tensors import read_tensors, refuse, write_tensors
+
+
+def write_network(path: Path, name: str, network: ImageClassifier) -> None:
+    """Write the weights and buffers of a network."""
+    write_tensors(path, network.state_dict(), {"network": name})
+
+
+def read_network(path: Path, name: str, recipe: RecipeParams) -> ImageClassifier:
+    """Read a trained network, in evaluation mode.
+
+    Raises
+    ------
+    StageError
+        If the file is missing, damaged, not finite, or of another network.
+    """
+    rebuild = f"train@{name}"
+    tensors, content = read_tensors(path, rebuild)
+    if content.get("network") != name:
+        found = content.get("network", "no network")
+        raise refuse(path, f"expected the weights of {name}, found {found}", rebuild)
+    network = build_network(name, recipe)
+    expected = network.state_dict()
+    for key in sorted(expected.keys() | tensors.keys()):
+        wanted, found = _describe(expected.get(key)), _describe(tensors.get(key))
+        if wanted != found:
+            reason = f"expected {key} to be {wanted} by params.yaml, found {found}"
+            raise refuse(path, reason, rebuild)
+        if not tensors[key].isfinite().all():
+            raise refuse(path, f"expected numbers in {key}, found NaN or infinity", rebuild)
+    network.load_state_dict(tensors)
+    return network.eval()
+
+
+def _describe(tensor: torch.Tensor | None) -> str:
+    return "absent" if tensor is None else f"{tensor.dtype} {list(tensor.shape)}"

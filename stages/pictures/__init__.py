@@ -1,0 +1,1 @@
+"""Pictures, drawn and read. Used by split, evaluate, predict."""

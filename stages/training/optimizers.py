@@ -1,0 +1,164 @@
+"""What turns gradients into steps: SGD, and Muon for weights."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import nn
+from torch.optim.sgd import sgd
+
+from stages.common.params import RecipeParams
+
+# A quintic that pulls singular values between 0 and 1 towards 1, from the authors' code.
+COEFFICIENTS = (3.4445, -4.7750, 2.0315)
+ITERATIONS = 5
+
+
+class Optimizer(ABC):
+    """What moves some parameters by their gradients, with momentum.
+
+    Not a ``torch.optim.Optimizer``: making one loads torch's compiler, which takes seconds.
+
+    Parameters
+    ----------
+    parameters : iterable of torch.Tensor
+        What is moved.
+    learning_rate : float
+        That of the highest step.
+    momentum : float
+        The share of the momentum that the next step keeps.
+
+    Attributes
+    ----------
+    learning_rate : float or float32 []
+        That of the next step; a tensor where a recorded step reads it from memory.
+    momenta : list of torch.Tensor
+        One for each parameter, like it in shape and layout.
+    """
+
+    def __init__(
+        self, parameters: Iterable[torch.Tensor], learning_rate: float, momentum: float
+    ) -> None:
+        self.parameters = list(parameters)
+        self.peak = self.learning_rate = learning_rate
+        self.momentum = momentum
+        self.momenta = [torch.zeros_like(parameter) for parameter in self.parameters]
+
+    def set_learning_rate(self, share: float) -> None:
+        """Set the learning rate of the next step to a share of its peak."""
+        if isinstance(self.learning_rate, torch.Tensor):
+            self.learning_rate.fill_(share * self.peak)
+        else:
+            self.learning_rate = share * self.peak
+
+    @abstractmethod
+    def step(self) -> None:
+        """Change the parameters by their gradients."""
+
+
+class SGD(Optimizer):
+    """Gradient descent with Nesterov momentum, and a weight decay that is added to the gradient."""
+
+    def __init__(
+        self,
+        parameters: Iterable[torch.Tensor],
+        learning_rate: float,
+        momentum: float,
+        weight_decay: float,
+    ) -> None:
+        super().__init__(parameters, learning_rate, momentum)
+        self.weight_decay = weight_decay
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """Change the parameters by their gradients."""
+        sgd(
+            self.parameters,
+            [parameter.grad for parameter in self.parameters],
+            self.momenta,
+            lr=self.learning_rate,
+            momentum=self.momentum,
+            nesterov=self.momentum > 0,
+            weight_decay=self.weight_decay,
+            dampening=0,
+            maximize=False,
+            fused=True,
+        )
+
+
+class Muon(Optimizer):
+    """Nesterov momentum, of which each step takes the nearest orthogonal matrix (Jordan 2024).
+
+    All directions of a layer's weights learn at the same pace, also those whose gradients are
+    small: the learning rate is the singular value of a step. A convolution counts as a matrix of
+    [maps, inputs x height x width]. Jordan leaves the first and the last layer to another
+    optimizer; ``two_conv`` gains by giving them to Muon too.
+    """
+
+    def __init__(
+        self, parameters: Iterable[torch.Tensor], learning_rate: float, momentum: float = 0.95
+    ) -> None:
+        super().__init__(parameters, learning_rate, momentum)
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """Change the parameters by their gradients."""
+        for parameter, momentum in zip(self.parameters, self.momenta, strict=True):
+            gradient = parameter.grad
+            momentum.mul_(self.momentum).add_(gradient)
+            ahead = gradient.add(momentum, alpha=self.momentum)
+            update = orthogonalise(ahead.flatten(1)).view_as(parameter)
+            if isinstance(self.learning_rate, torch.Tensor):
+                parameter.sub_(update * self.learning_rate)
+            else:
+                parameter.sub_(update, alpha=self.learning_rate)
+
+
+def make_optimizers(network: nn.Module, recipe: RecipeParams) -> list[Optimizer]:
+    """Make SGD for norms and biases, and Muon or, where the recipe has none, SGD for weights."""
+    weights = [parameter for parameter in network.parameters() if parameter.ndim > 1]
+    norms_and_biases = [parameter for parameter in network.parameters() if parameter.ndim == 1]
+    if recipe.muon_learning_rate:
+        for_weights = Muon(weights, recipe.muon_learning_rate)
+    else:
+        for_weights = SGD(weights, recipe.learning_rate, recipe.momentum, recipe.weight_decay)
+    # By custom, norms and biases don't decay.
+    for_others = SGD(norms_and_biases, recipe.learning_rate, recipe.momentum, weight_decay=0)
+    return [for_weights, for_others]
+
+
+def momenta_by_name(network: nn.Module, optimizers: Sequence[Optimizer]) -> dict[str, torch.Tensor]:
+    """Return the momentum of each parameter of a network, itself and no copy."""
+    names = {parameter: name for name, parameter in network.named_parameters()}
+    return {
+        names[parameter]: momentum
+        for optimizer in optimizers
+        for parameter, momentum in zip(optimizer.parameters, optimizer.momenta, strict=True)
+    }
+
+
+def orthogonalise(matrix: torch.Tensor) -> torch.Tensor:
+    """Approximate the nearest orthogonal matrix, float32 [M, N], by Newton and Schulz's iteration.
+
+    Singular values end between about 0.7 and 1.2, the smallest ones below: it serves as well as 1.
+    """
+    if len(matrix) > matrix.shape[1]:
+        return orthogonalise(matrix.T).T
+    x = matrix / (matrix.norm() + 1e-7)
+    # Each iteration multiplies x by p, a polynomial of its Gram matrix G, and G becomes p G p: so
+    # only [M, M] matrices are multiplied until the end.
+    gram = x @ x.T
+    factors = factor = polynomial(gram)
+    for _ in range(ITERATIONS - 1):
+        gram = factor @ gram @ factor
+        factor = polynomial(gram)
+        factors = factor @ factors
+    return factors @ x
+
+
+def polynomial(gram: torch.Tensor) -> torch.Tensor:
+    """Compute what an iteration multiplies by: a + b G + c G^2, float32 [M, M]."""
+    a, b, c = COEFFICIENTS
+    factor = torch.addmm(b * gram, gram, gram, alpha=c)
+    factor.diagonal().add_(a)
+    return factor

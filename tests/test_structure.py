@@ -1,0 +1,168 @@
+"""The rooms of the house hold what they say, and dvc.yaml names what the code needs."""
+
+import ast
+import re
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.conftest import REPOSITORY, Clone
+
+STAGES = ("check", "fetch", "split", "train", "evaluate", "predict")
+NETWORKS = ("two_conv", "lenet5")
+PACKAGES = sorted(path.parent.name for path in REPOSITORY.glob("stages/*/__init__.py"))
+WIRING = yaml.safe_load((REPOSITORY / "dvc.yaml").read_text())["stages"]
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("stage", STAGES)
+def test_every_module_that_a_stage_imports_lies_below_one_of_its_deps(
+    stage: str, network: str
+) -> None:
+    assert WIRING[stage]["cmd"].split()[:3] == ["python", "-m", f"stages.{stage}"]
+    deps = [dep.replace("${item.net}", network) for dep in WIRING[stage]["deps"]]
+    code = [dep for dep in deps if dep.startswith("stages/")]
+    imported = set(files_of_stage(stage, network))
+    for file in imported:
+        assert any(lies_below(file, dep) for dep in code), f"{stage} imports {file}"
+    for dep in code:
+        assert any(lies_below(file, dep) for file in imported), f"{stage} imports nothing of {dep}"
+
+
+def lies_below(file: str, dep: str) -> bool:
+    return file == dep or file.startswith(f"{dep}/")
+
+
+def test_the_stages_and_nothing_else_stand_in_the_stages_folder() -> None:
+    modules = {path.stem for path in REPOSITORY.glob("stages/*.py")} - {"__init__"}
+    assert modules == set(STAGES) == set(WIRING)
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_a_package_is_imported_by_the_stages_that_its_first_line_names(package: str) -> None:
+    first_line = (REPOSITORY / f"stages/{package}/__init__.py").read_text().splitlines()[0]
+    named = re.search(r"Used by ([\w, ]+)\.", first_line)[1].split(", ")
+    folder = f"stages/{package}/"
+    users = [
+        stage
+        for stage in STAGES
+        if any(file.startswith(folder) for file in files_of_stage(stage, "two_conv"))
+    ]
+    assert named == users
+
+
+def test_no_import_runs_upwards_or_in_a_circle() -> None:
+    graph = {
+        path.relative_to(REPOSITORY).as_posix(): set(imports(path, "two_conv"))
+        for folder in ("stages", "tools")
+        for path in sorted((REPOSITORY / folder).rglob("*.py"))
+    }
+    rooms: dict[str, set[str]] = {}
+    for file, imported in graph.items():
+        floor = height(file)
+        assert all(height(below) <= floor for below in imported), file
+        others = {room(below) for below in imported} - {room(file)}
+        rooms.setdefault(room(file), set()).update(others)
+    for nodes in (graph, rooms):
+        TopologicalSorter(nodes).prepare()  # raises CycleError
+
+
+def room(file: str) -> str:
+    """Name the package of a module; one that stands in none is a room of its own."""
+    _, *package, _ = file.split("/")
+    return package[0] if package else file
+
+
+def height(file: str) -> int:
+    """Tell the floor of a module: packages below the stages' scripts, tools above them."""
+    if file.startswith("tools/"):
+        return 2
+    return 1 if Path(file).parent.name == "stages" else 0
+
+
+def files_of_stage(stage: str, network: str) -> Iterator[str]:
+    """Yield a stage's script and all files of the project that it imports, directly or not."""
+    todo, seen = [f"stages/{stage}.py"], set()
+    while todo:
+        file = todo.pop()
+        if file not in seen:
+            seen.add(file)
+            yield file
+            packages = [f"{folder}/__init__.py" for folder in Path(file).parents]
+            todo += [package for package in packages if (REPOSITORY / package).is_file()]
+            todo += imports(REPOSITORY / file, network)
+
+
+def imports(path: Path, network: str) -> Iterator[str]:
+    """Yield the files of the project that a module names in its imports."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            modules = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative imports would be missed here"
+            modules = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module"):
+            (argument,) = map(ast.unparse, node.args)
+            assert argument == "f'stages.networks.{name}'", "another one would be missed here"
+            modules = [f"stages.networks.{network}"]
+        else:
+            continue
+        for module in modules:
+            file = f"{module.replace('.', '/')}.py"
+            if (REPOSITORY / file).is_file():
+                yield file
+
+
+TRAININGS = {f"train@{network}" for network in NETWORKS}
+LENET5 = {f"{stage}@lenet5" for stage in ("train", "evaluate", "predict")}
+
+
+def test_a_change_of_code_reaches_the_stages_that_use_it_and_no_other_network(
+    clone: Clone,
+) -> None:
+    change(clone, "stages/networks/lenet5.py", "nn.ReLU()", "nn.ReLU(inplace=False)")
+    assert changed_stages(clone) == LENET5
+
+    change(clone, "stages/pictures/figures.py", '"font.size": 10', '"font.size": 11')
+    change(clone, "stages/raw/idx.py", "compresslevel=6", "compresslevel=7")
+    change(clone, "README.md", "#", "##")
+    (clone.path / "docs").mkdir(exist_ok=True)
+    (clone.path / "docs/new.md").touch()
+    reached = changed_stages(clone)
+    assert {"fetch", "split", "evaluate@two_conv", "predict@two_conv"} < reached
+    assert reached & TRAININGS == {"train@lenet5"}
+
+    change(clone, "stages/training/loop.py", "(1 + done)", "(2 + done)")
+    assert changed_stages(clone) - reached == {"train@two_conv"}
+
+
+def test_what_editors_and_notebooks_leave_in_the_code_changes_no_stage(clone: Clone) -> None:
+    for leftover in (
+        *(".ipynb_checkpoints/idx-checkpoint.py", "__pycache__/idx.cpython-311.pyc"),
+        *("Untitled.ipynb", "idx.py~", ".idx.py.swp", "#idx.py#", "._idx.py", "idx.py.orig"),
+        *(".DS_Store", "4913", ".idea/raw.xml", "notes.txt"),
+    ):
+        path = clone.path / "stages/raw" / leftover
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("left over")
+    (clone.path / "stages/raw/.#idx.py").symlink_to("someone@somewhere")  # Emacs locks a file so
+    assert changed_stages(clone) == set()
+
+    (clone.path / "stages/raw/new.py").touch()
+    assert changed_stages(clone) == {"fetch", "split"}
+
+
+def change(clone: Clone, file: str, old: str, new: str) -> None:
+    text = clone.read(file).decode()
+    assert old in text
+    (clone.path / file).write_text(text.replace(old, new, 1))
+
+
+def changed_stages(clone: Clone) -> set[str]:
+    """List the stages that ``dvc status`` names."""
+    return {
+        line.rstrip(":") for line in clone.dvc("status").splitlines() if re.match(r"\S+:$", line)
+    }

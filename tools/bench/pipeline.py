@@ -1,0 +1,96 @@
+"""The whole pipeline: each stage's time and memory, and what imports and DVC add."""
+
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+from dvc.utils.serialize import modify_yaml
+
+from stages.common.console import StageError, format_table
+from stages.common.params import load_params
+from tools.bench.speed import Speed
+from tools.commands import clone_environment, run
+
+EPOCH_IMAGES = 54_000  # the training split
+# A small process in between, as Linux counts the memory of a parent as its child's peak.
+LAUNCHER = """
+import resource, subprocess, sys, time
+start = time.perf_counter()
+code = subprocess.run(sys.argv[1:]).returncode
+print(time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+sys.exit(code)
+"""
+
+
+class Process(NamedTuple):
+    """What a finished process took."""
+
+    seconds: float
+    peak_gigabytes: float
+
+
+def measure_and_report(speeds: dict[str, Speed]) -> None:
+    """Measure each stage's memory, and what imports and DVC add to a full rebuild.
+
+    What HEAD holds, on synthetic images, as many as the real ones, for one epoch; the others are
+    added by the speed of training.
+    """
+    print("pipeline: every stage by itself, then dvc repro", file=sys.stderr)
+    epochs = load_params().train.epochs
+    stages = [["check"], ["fetch"], ["split"]]
+    stages += [[stage, name] for stage in ("train", "evaluate", "predict") for name in speeds]
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        clone = clone_with_one_epoch(Path(folder) / "clone")
+        alone = [run_process(clone, "-m", f"stages.{stage}", *args) for stage, *args in stages]
+        imports = [run_process(clone, "-c", f"import stages.{stage}") for stage, *_ in stages]
+        (clone / "dvc.lock").unlink(missing_ok=True)
+        repro = run_process(clone, "-m", "dvc", "repro", "--force", "--no-run-cache").seconds
+        again = run_process(clone, "-m", "dvc", "repro").seconds
+
+    rows = [
+        [" ".join(stage), f"{process.seconds:.1f} s", f"{process.peak_gigabytes:.2f} GB"]
+        for stage, process in zip(stages, alone, strict=True)
+    ]
+    print("\nevery stage by itself, one epoch over 54,000 synthetic images")
+    print(format_table(["stage", "time", "peak memory"], rows))
+    by_dvc = repro - sum(process.seconds for process in alone)
+    by_imports = sum(process.seconds for process in imports)
+    rebuild = repro + (epochs - 1) * sum(EPOCH_IMAGES / speed.ours for speed in speeds.values())
+    print(
+        f"\nDVC adds {by_dvc:.1f} s, imports {by_imports:.1f} s: "
+        f"{(by_dvc + by_imports) / rebuild:.1%} of a full rebuild's {rebuild:.0f} s, "
+        f"most of it computed from one epoch\n"
+        f"dvc repro with nothing to do: {again:.1f} s"
+    )
+
+
+def clone_with_one_epoch(clone: Path) -> Path:
+    """Clone HEAD, with params for one epoch over synthetic images, as many as the real ones."""
+    run("git", "clone", "--quiet", ".", str(clone))
+    with modify_yaml(clone / "params.yaml") as params:
+        params["fetch"]["dataset"] = "synthetic"
+        params["fetch"]["synthetic"] |= {"train_images": 60_000, "test_images": 10_000}
+        params["train"]["epochs"] = 1
+    return clone
+
+
+def run_process(folder: Path, *arguments: str) -> Process:
+    """Run Python in a folder, to its end; measure its time and its peak memory.
+
+    Raises
+    ------
+    StageError
+        If it fails: the end of what it printed.
+    """
+    command = [sys.executable, "-c", LAUNCHER, sys.executable, *arguments]
+    environment = clone_environment(folder.parent)
+    done = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        said = " ".join(f"{done.stdout} {done.stderr}".split())
+        raise StageError(f"{' '.join(arguments)}: {said[-300:]}")
+    seconds, kibibytes = done.stdout.splitlines()[-1].split()
+    return Process(float(seconds), int(kibibytes) * 1024 / 1e9)

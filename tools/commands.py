@@ -3,12 +3,9 @@
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 from stages.common.console import StageError
-
-PATIENCE = 60  # seconds that a worker of DVC's queue may take to report
 
 
 def run(*command: str) -> str:
@@ -31,30 +28,3 @@ def clone_environment(folder: Path) -> dict[str, str]:
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "DVC_SITE_CACHE_DIR": str(folder / "site"),
     }
-
-
-def queue_status() -> tuple[list[str], str]:
-    """Ask DVC's queue: the line of each unfinished task, and the line that counts its workers."""
-    *tasks, workers = run("dvc", "queue", "status").splitlines()
-    return [task for task in tasks if task.endswith(("Queued", "Running"))], workers
-
-
-def finish_queue(poll_seconds: float) -> None:
-    """Run DVC's queued experiments to their end, one at a time; print each change of a task.
-
-    ``dvc exp run --run-all`` would wait for ever where a worker of its own ends early
-    (treeverse/dvc#10398, #10428); here another one takes its place.
-    """
-    shown, started = [], float("-inf")
-    while True:
-        tasks, workers = queue_status()
-        for task in tasks:
-            if task not in shown:
-                print(task)
-        shown = tasks
-        if not tasks:
-            return
-        if workers.endswith("0 active, 0 idle") and time.monotonic() - started > PATIENCE:
-            run("dvc", "queue", "start")
-            started = time.monotonic()
-        time.sleep(poll_seconds)

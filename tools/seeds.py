@@ -6,15 +6,13 @@ import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
-import dvc.api
-from dvc.exceptions import DvcException
-
 from stages.common.console import StageError, format_table, run_stage
 from stages.common.files import write_json
 from stages.common.layout import METRICS_FOLDER, PLOTS_FOLDER
 from stages.common.params import load_params
 from stages.pictures.figures import network_colour, picture
-from tools.commands import finish_queue, queue_status, run
+from tools.commands import run
+from tools.queue import Task, check_repository, explain, finish_queue, queue_status
 
 SEEDS = (1, 2, 3, 4, 5)
 SUMMARY = METRICS_FOLDER / "seeds.json"
@@ -32,9 +30,10 @@ def main() -> None:
 
     networks = load_params().networks
     head = committed_head()
+    check_repository()
     experiments = {seed: f"seed-{seed}-of-{head}" for seed in seeds}
-    run_experiments(experiments)
-    summary = summarise(networks, experiments)
+    commits = run_experiments(experiments)
+    summary = summarise(networks, experiments, commits)
     write_json(SUMMARY, summary)
     draw_seeds(PICTURE, summary)
     print(describe(summary))
@@ -46,20 +45,32 @@ def committed_head() -> str:
     Raises
     ------
     StageError
-        If what git tracks was changed since, so that the figures would be of no commit.
+        If nothing is committed, or what git tracks was changed since: the figures would be of no
+        commit.
     """
+    try:
+        head = run("git", "rev-parse", "--short", "HEAD")
+    except StageError:
+        raise StageError("nothing is committed yet (`git status`); commit it first") from None
     if run("git", "status", "--porcelain", "--untracked-files=no"):
         raise StageError(
             "there are changes that aren't committed (`git status`); commit them first"
         )
-    return run("git", "rev-parse", "--short", "HEAD")
+    return head
 
 
-def run_experiments(experiments: dict[int, str]) -> None:
-    """Queue an experiment a seed, but for those that exist, and run the whole queue to its end."""
-    finished = run("dvc", "exp", "list", "--name-only").split()
-    queued = [task.split()[1] for task in queue_status()[0]]
-    missing = {seed: name for seed, name in experiments.items() if name not in finished}
+def run_experiments(experiments: dict[int, str]) -> dict[str, str]:
+    """Queue an experiment a seed, but for those that exist, and run the whole queue to its end.
+
+    Raises
+    ------
+    StageError
+        If one of them isn't there then. Which, and why, is printed.
+    """
+    stored = stored_experiments()
+    before, _ = queue_status()
+    queued = [task.name for task in before if task.status in ("Queued", "Running")]
+    missing = {seed: name for seed, name in experiments.items() if name not in stored}
     for seed, name in missing.items():
         if name not in queued:
             change = f"train.seed={seed}"
@@ -67,9 +78,30 @@ def run_experiments(experiments: dict[int, str]) -> None:
     if missing:
         print(f"running {', '.join(missing.values())}; `dvc queue logs NAME` tells how far one is")
         finish_queue(POLL_SECONDS)
+        stored = stored_experiments()
+        report_lost(set(missing.values()) - set(stored), before)
+    return stored
 
 
-def summarise(networks: Sequence[str], experiments: dict[int, str]) -> dict[str, dict]:
+def stored_experiments() -> dict[str, str]:
+    """Map the name of each experiment of HEAD to its commit."""
+    head = run("git", "rev-parse", "HEAD")
+    names = ("--format=%(refname:lstrip=4) %(objectname)", f"refs/exps/{head[:2]}/{head[2:]}")
+    return dict(line.split() for line in run("git", "for-each-ref", *names).splitlines())
+
+
+def report_lost(names: set[str], before: list[Task]) -> None:
+    """Print why each of these has failed or was not stored, and raise an error if there are any."""
+    tasks = {task.name: task for task in queue_status()[0] if task not in before}
+    for name in sorted(names):
+        print(f"{name}: {explain(tasks[name]) if name in tasks else 'was taken out of the queue'}")
+    if names:
+        raise StageError(f"no {SUMMARY}: {len(names)} experiments failed or weren't stored")
+
+
+def summarise(
+    networks: Sequence[str], experiments: dict[int, str], commits: dict[str, str]
+) -> dict[str, dict]:
     """Compute the mean and the sample standard deviation of each accuracy over the seeds.
 
     Raises
@@ -81,8 +113,8 @@ def summarise(networks: Sequence[str], experiments: dict[int, str]) -> dict[str,
     for network in networks:
         accuracies = {"val": [], "test": [], "val_one_view": [], "test_one_view": []}
         for name in experiments.values():
-            metrics = read_metrics(f"{network}.json", name)
-            one_view = read_metrics(f"one_view/{network}.json", name)
+            metrics = read_metrics(f"{network}.json", name, commits[name])
+            one_view = read_metrics(f"one_view/{network}.json", name, commits[name])
             for split in ("val", "test"):
                 accuracies[split].append(metrics[split]["accuracy"])
                 accuracies[f"{split}_one_view"].append(one_view[split]["accuracy"])
@@ -100,14 +132,17 @@ def summarise(networks: Sequence[str], experiments: dict[int, str]) -> dict[str,
     return summary
 
 
-def read_metrics(file: str, experiment: str) -> dict:
-    """Read a file of metrics as one experiment wrote it."""
+def read_metrics(file: str, experiment: str, commit: str) -> dict:
+    """Read a file of metrics as one experiment wrote it.
+
+    Git does it, as DVC doesn't find it where the project is a folder of a larger repository.
+    """
     try:
-        return json.loads(dvc.api.read(str(METRICS_FOLDER / file), rev=experiment))
-    except (DvcException, OSError, ValueError) as error:
+        return json.loads(run("git", "show", f"{commit}:./{METRICS_FOLDER / file}"))
+    except (StageError, ValueError) as error:
         raise StageError(
-            f"{experiment}: no {METRICS_FOLDER / file} ({' '.join(str(error).split()):.200}); "
-            f"see `dvc queue logs {experiment}`"
+            f"{experiment}: no {METRICS_FOLDER / file} ({error}); "
+            f"`dvc exp remove {experiment}` lets `make seeds` run it again"
         ) from None
 
 

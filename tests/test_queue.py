@@ -1,0 +1,90 @@
+"""What runs DVC's queue: it ends, whatever became of the workers, and says why."""
+
+import os
+import shutil
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Clone
+
+FINISH = "from stages.common.console import run_stage; from tools import queue; queue.PATIENCE = 4;"
+FINISH += "run_stage(lambda: queue.finish_queue(1))"
+
+
+@pytest.mark.slow
+def test_a_task_whose_processes_were_killed_is_named_with_the_way_out(fresh: Clone) -> None:
+    queue_one_that_sleeps(fresh)
+    fresh.start("dvc", "queue", "start")  # not run: the worker holds its pipe open
+    wait_for_the_stage(fresh)
+    for process in processes_of(fresh):
+        os.kill(process, signal.SIGKILL)
+    assert finish(fresh) == (
+        "error: sleeper is left Running, but nobody works on it; "
+        "`dvc queue kill sleeper` and `dvc queue remove sleeper` take it out"
+    )
+    fresh.dvc("queue", "kill", "sleeper")
+    fresh.dvc("queue", "remove", "sleeper")
+    assert "No experiment tasks" in fresh.dvc("queue", "status")
+
+
+@pytest.mark.slow
+def test_a_number_that_another_process_has_now_is_not_to_be_killed(fresh: Clone) -> None:
+    fresh.dvc("exp", "run", "--temp", "--name", "finished", "check")
+    queue_one_that_sleeps(fresh)
+    unshare = ("unshare", "--pid", "--fork", *(["--map-root-user"] if os.getuid() else []))
+    if fresh.run(*unshare, "true", check=False).returncode:
+        pytest.skip("needs to be root, or user namespaces")
+    started = fresh.start(*unshare, "bash", "-c", "dvc queue start; sleep 60")
+    file = wait_for_the_stage(fresh)
+    os.killpg(started.pid, signal.SIGKILL)  # the container stops: all in it ends
+    started.wait()
+    number = str(os.getpid())  # had by chance: those of a container are small
+    file.write_text(file.read_text().replace('"pid": ', f'"pid": {number}, "was": '))
+    assert finish(fresh) == (
+        "error: sleeper is left Running, but nobody works on it; don't `dvc queue kill` it, as its "
+        f"number, {number}, is another process's now; when no dvc runs here, "
+        "remove .dvc/tmp/exps: waiting tasks go, finished experiments stay"
+    )
+    shutil.rmtree(fresh.path / ".dvc/tmp/exps")
+    assert "No experiment tasks" in fresh.dvc("queue", "status")
+    assert "[finished]" in fresh.dvc("exp", "list", "--all-commits")
+
+
+def queue_one_that_sleeps(clone: Clone) -> None:
+    check = clone.path / "stages/check.py"
+    check.write_text(f"import time\ntime.sleep(300)\n{check.read_text()}")
+    clone.commit("check sleeps")
+    clone.dvc("exp", "run", "--queue", "--name", "sleeper", "check")
+
+
+def wait_for_the_stage(clone: Clone) -> Path:
+    """Wait until the stage sleeps; return the file in which DVC keeps the number of its runner."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        for log in clone.path.glob(".dvc/tmp/exps/run/*/*.out"):
+            if "> python -m stages.check" in log.read_text():
+                return log.with_suffix(".json")
+        time.sleep(0.1)
+    raise AssertionError("the stage didn't start")
+
+
+def processes_of(clone: Clone) -> list[int]:
+    """List the processes at work in the clone: worker, runner and stage."""
+    found = []
+    for link in Path("/proc").glob("[0-9]*/cwd"):
+        try:
+            if link.readlink().is_relative_to(clone.path):
+                found.append(int(link.parent.name))
+        except OSError:
+            continue  # another user's, or gone
+    return found
+
+
+def finish(clone: Clone) -> str:
+    """Wait for the queue as the tools do, with less patience; return its last word."""
+    done = clone.run("timeout", "60", "python", "-c", FINISH, check=False)
+    assert done.returncode == 1, done.stdout
+    return done.stdout.splitlines()[-1]

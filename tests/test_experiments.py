@@ -45,6 +45,23 @@ def test_a_sweep_is_shown_in_120_columns_below_the_commit_that_it_started_from(
     assert first_words == [["main"], ["main", earlier, "lower-rate", "sweep-1"]]
 
 
+def test_a_network_that_was_taken_out_is_not_shown(clone: Clone) -> None:
+    clone.set_params({"networks": ["lenet5"]})
+    clone.commit("one network")
+    metrics = clone.path / "metrics/lenet5.json"
+    metrics.write_text(metrics.read_text().replace('"loss": ', '"loss": 1'))
+    clone.commit("other losses, of all splits")
+    committed = val_metrics(clone)[2:]
+    assert [row.split() for row in clone.run(*SHOW).stdout.splitlines()] == [
+        [],
+        ["experiment", "val", "loss", "val", "accuracy"],
+        ["main", *committed],
+    ]
+    _, names, *_ = clone.run(*SHOW, "--num", "2").stdout.splitlines()
+    assert names.split() == ["experiment", "val", "loss", "val", "accuracy"]
+    assert "two_conv" not in clone.dvc("metrics", "show")
+
+
 def val_metrics(clone: Clone) -> list[str]:
     return [
         f"{json.loads(clone.read(f'metrics/{network}.json'))['val'][figure]:.4f}"

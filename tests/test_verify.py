@@ -34,6 +34,33 @@ def test_outputs_that_differ_or_are_no_longer_made_are_named(clone: Clone) -> No
     assert "metrics/" not in done.stdout, "evaluate is no part of the target"
 
 
+PIPELINE = """\
+stages:
+  note:
+    matrix: {net: "${networks}"}
+    cmd: echo ${item.net} > ${item.net}.txt
+    outs: ["${item.net}.txt"]
+"""
+
+
+def test_what_dvc_yaml_defines_is_expected_and_no_stage_that_only_the_lock_keeps(
+    fresh: Clone,
+) -> None:
+    (fresh.path / "dvc.yaml").write_text(PIPELINE)
+    fresh.dvc("repro")
+    fresh.set_params({"networks": ["lenet5"]})
+    (fresh.path / "dvc.yaml").write_text(
+        f"{PIPELINE}  later:\n    cmd: echo > later.txt\n    outs: [later.txt]\n"
+    )
+    fresh.commit("a network less, a stage more than the lock has")
+    *table, error = fresh.run(*VERIFY, check=False).stdout.splitlines()
+    assert error.endswith("doesn't rebuild to its dvc.lock: later.txt")
+    *_, (_, expected, got), (_, later, _) = map(str.split, table)
+    assert expected == got
+    assert later == "absent"
+    assert "two_conv" in fresh.read("dvc.lock").decode()
+
+
 def test_without_a_lock_or_a_repository_it_says_so(fresh: Clone, tmp_path) -> None:
     done = fresh.run(*VERIFY, check=False)
     assert (done.returncode, done.stdout.count("\n")) == (1, 1)

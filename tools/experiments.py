@@ -7,10 +7,13 @@ import re
 from stages.common.console import format_table, run_stage
 from tools.commands import run
 
-# `dvc exp show` heads a metric with its file's path: one network's sweep is 160 characters wide.
+# `dvc exp show` heads a metric with its file's path, unless there is only one network's file:
+# a sweep is 160 characters wide.
 FIXED = ("Experiment", "rev", "typ", "State")
-KEPT = "|".join((*FIXED, r"metrics/.*:val\."))
-DROPPED = r".*/|params\.yaml|Created|parent|Executor"
+METRIC = r"(?:metrics/(.*)\.json:)?val\.(.*)"
+KEPT = "|".join((*FIXED, METRIC))
+OTHER_METRICS = r"(train|test)\.(loss|accuracy)|dataset|parameters"
+DROPPED = rf".*/|{OTHER_METRICS}|params\.yaml|Created|parent|Executor"
 
 
 def main() -> None:
@@ -40,14 +43,14 @@ def describe(rows: list[dict[str, str]]) -> str:
 
 def heading(column: str) -> tuple[str, str]:
     """Split a column's name into two lines: `metrics/lenet5.json:val.loss`, `lenet5.dropout`."""
-    if metric := re.fullmatch(r"metrics/(.*)\.json:val\.(.*)", column):
-        return metric[1], f"val {metric[2]}"
+    if metric := re.fullmatch(METRIC, column):
+        return metric[1] or "", f"val {metric[2]}"
     section, _, name = column.rpartition(".")
     return section, name
 
 
 def shown(column: str, value: str) -> str:
-    if column.startswith("metrics/") and value not in ("", "!"):  # none, or of a broken commit
+    if re.fullmatch(METRIC, column) and value not in ("", "!"):  # none, or of a broken commit
         return f"{float(value):.4f}"
     return value or "-"
 

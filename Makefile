@@ -3,6 +3,9 @@
 SHELL := /bin/bash
 PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
+# A hook of git's may name another repository; Python's variables, other packages than .venv's.
+OF_ANOTHER_REPOSITORY := $(shell env -i PATH="$(PATH)" git rev-parse --local-env-vars 2>/dev/null)
+unexport $(OF_ANOTHER_REPOSITORY) $(filter PYTHON%,$(.VARIABLES))
 SETUP := .venv/.ready
 
 .PHONY: all
@@ -73,17 +76,9 @@ format: $(SETUP) ## Put the code into its format
 	ruff check --fix .
 	ruff format .
 
-# A few epochs on drawn garments, in a clone of HEAD that is thrown away.
-DEMO := --set-param fetch.dataset=synthetic --set-param train.epochs=4
 .PHONY: demo
 demo: $(SETUP) ## Try the whole pipeline on synthetic images, without a network
-	@set -e; folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; \
-	git clone --quiet --no-hardlinks . "$$folder/demo"; cd "$$folder/demo"; \
-	export DVC_SITE_CACHE_DIR="$$folder/dvc"; \
-	git rm --quiet --cached --ignore-unmatch dvc.lock; rm -f dvc.lock; \
-	git -c user.name=demo -c user.email=demo@localhost -c commit.gpgsign=false commit --quiet --allow-empty -m demo; \
-	dvc exp run $(DEMO); \
-	dvc metrics show
+	python -m tools.demo
 
 # In a virtual environment of its own: what resolves is not what is resolved.
 .PHONY: lock

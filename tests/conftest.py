@@ -4,7 +4,6 @@ import fcntl
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from dvc.utils.serialize import modify_yaml
 from hypothesis import settings
 
 from stages.common.console import StageError
+from tools.commands import clone_environment, run
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -36,7 +36,7 @@ TINY_PARAMS = {
 }
 
 # Not passed on from the user: the data set, and make's word that it runs under `make test`.
-LEFT_OUT = {"FASHION_MNIST_DIR", "MAKEFLAGS", "MAKELEVEL"}
+LEFT_OUT = ("FASHION_MNIST_DIR", "MAKE", "MFLAGS")
 
 
 # One worker makes `built`, for the longest file; the other begins with two that do without.
@@ -121,17 +121,14 @@ class Clone:
 
 @pytest.fixture(scope="session")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """What commands see: this interpreter first, no settings of the user's own."""
-    folder = tmp_path_factory.mktemp("environment")
-    gitconfig = folder / "gitconfig"
-    gitconfig.write_text("[user]\nname = Test\nemail = test@example.org\n")
-    bin_folder = Path(sys.executable).parent
+    """What commands see: this interpreter first, no settings of the user's own but pip's."""
+    seen = clone_environment(tmp_path_factory.mktemp("environment"))
     return {
-        **{name: value for name, value in os.environ.items() if name not in LEFT_OUT},
-        "PATH": f"{bin_folder}{os.pathsep}{os.environ['PATH']}",
-        "GIT_CONFIG_GLOBAL": str(gitconfig),
-        "DVC_SITE_CACHE_DIR": str(folder / "dvc"),
+        **{name: value for name, value in seen.items() if not name.startswith(LEFT_OUT)},
         "DVC_NO_ANALYTICS": "1",
+        "PIP_CONFIG_FILE": os.environ.get(
+            "PIP_CONFIG_FILE", str(Path("~/.config/pip/pip.conf").expanduser())
+        ),
     }
 
 
@@ -139,13 +136,9 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 def source(tmp_path_factory: pytest.TempPathFactory, environment: dict[str, str]) -> Clone:
     """The project as it stands in the working tree, committed, with tiny params, not yet run."""
     clone = Clone(tmp_path_factory.mktemp("source"), environment)
-    listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],  # noqa: S607
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
+    # The project may belong to another user; its own and the user's ignored files stay away.
+    here = ("git", "-c", "safe.directory=*", "-C", str(REPOSITORY))
+    listed = run(*here, "ls-files", "-z", "--cached", "--others", "--exclude-standard")
     for name in filter(None, listed.split("\0")):
         # The results belong to the real data set.
         if (REPOSITORY / name).is_file() and not name.startswith(

@@ -1,14 +1,33 @@
 """Commands that the tools run: git, DVC, and the project's own stages."""
 
+import functools
 import os
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from stages.common.console import StageError
 
+# What lets settings, hooks and other places in. Where git may look for a repository is no setting.
+SETTINGS = ("GIT_", "DVC_", "PYTHON", "XDG_CONFIG_HOME")
+NO_SETTINGS = ("GIT_CEILING_DIRECTORIES", "GIT_DISCOVERY_ACROSS_FILESYSTEM")
 
-def run(*command: str) -> str:
+# safe: the project may belong to another user; templateDir: a template can hold hooks.
+GIT_CONFIG = """
+[user]
+name = Clone
+email = clone@localhost
+[safe]
+directory = *
+[init]
+templateDir =
+"""
+
+
+def run(*command: str, environment: dict[str, str] | None = None) -> str:
     """Run a command and return what it printed, without the spaces around it.
 
     Raises
@@ -16,15 +35,92 @@ def run(*command: str) -> str:
     StageError
         If it fails: what it complained of, in one line.
     """
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    try:
+        done = subprocess.run(
+            command,
+            env=environment or project_environment(),
+            capture_output=True,
+            text=True,
+            errors="surrogateescape",  # paths can hold any bytes
+            check=False,
+        )
+    except FileNotFoundError as missing:
+        raise StageError(f"{missing.filename}: not on PATH, nor beside {sys.executable}") from None
     if done.returncode:
         raise StageError(" ".join((done.stderr or done.stdout).split()))
     return done.stdout.strip()
 
 
+def project_environment() -> dict[str, str]:
+    """Make the environment of commands in the project: the user's settings, but this project's git.
+
+    Whoever runs a tool from a hook of git's has variables that name a repository and an index.
+    """
+    environment = with_this_python()
+    listed = subprocess.run(
+        ["git", "rev-parse", "--local-env-vars"],
+        env={"PATH": environment["PATH"]},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    names = listed.stdout.split()
+    return {
+        name: value
+        for name, value in environment.items()
+        if name not in names and not name.startswith("PYTHON")
+    }
+
+
 def clone_environment(folder: Path) -> dict[str, str]:
-    """Make the environment of a clone in ``folder``: this Python first, DVC's site cache there."""
-    return os.environ | {
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+    """Make the environment of a clone in ``folder``: no setting, hook or cache from outside.
+
+    The home is its own as well, as DVC's pygit2 reads ``~/.gitconfig`` whatever variables say.
+    """
+    home = folder / "home"
+    home.mkdir(exist_ok=True)
+    (home / ".gitconfig").write_text(GIT_CONFIG)
+    environment = {
+        name: value
+        for name, value in with_this_python().items()
+        if name in NO_SETTINGS or not name.startswith(SETTINGS)
+    }
+    caches = os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
+    return environment | {
+        "HOME": str(home),
+        "XDG_CACHE_HOME": str(caches),  # matplotlib takes seconds to list the fonts again
+        "GIT_CONFIG_NOSYSTEM": "1",
+        "GIT_ATTR_NOSYSTEM": "1",
+        "DVC_SYSTEM_CONFIG_DIR": str(home),
         "DVC_SITE_CACHE_DIR": str(folder / "site"),
     }
+
+
+def with_this_python() -> dict[str, str]:
+    """Put the programs beside this Python first, whether its environment is active or not."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+    return os.environ | {"PATH": path}
+
+
+@contextmanager
+def clone_of_head(name: str) -> Iterator[tuple[Path, dict[str, str]]]:
+    """Clone HEAD to a temporary folder; yield the project in it, and the environment to work in.
+
+    Raises
+    ------
+    StageError
+        If there is no repository, or its HEAD doesn't hold the project.
+    """
+    with tempfile.TemporaryDirectory(prefix=f"{name}-") as temporary:
+        folder = Path(temporary)
+        environment = clone_environment(folder)
+        git = functools.partial(run, "git", environment=environment)
+        root = git("rev-parse", "--show-toplevel")
+        git("clone", "--quiet", "--no-hardlinks", root, str(folder / "clone"))
+        # The project may be a folder of a larger repository.
+        project = folder / "clone" / git("rev-parse", "--show-prefix")
+        if not (project / "dvc.yaml").exists() or not (project / ".dvc").exists():
+            raise StageError("no dvc.yaml and .dvc/ of this project are committed; commit them")
+        # A cache that others fill may be committed, too.
+        (project / ".dvc/config.local").write_text("[cache]\ndir = cache\n")
+        yield project, environment

@@ -3,8 +3,6 @@
 import argparse
 import hashlib
 import subprocess
-import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,7 +10,7 @@ import yaml
 
 from stages.common.console import StageError, format_table, run_stage
 from stages.fetch import LOCAL_FOLDER_VARIABLE
-from tools.commands import clone_environment, run
+from tools.commands import clone_of_head, run
 
 ABSENT = "absent"
 
@@ -22,19 +20,22 @@ def main() -> None:
     parser.add_argument("target", nargs="*", help="what to rebuild, as in train@lenet5; else all")
     targets = parser.parse_args().target
 
-    with tempfile.TemporaryDirectory(prefix="verify-") as folder:
-        clone = Path(folder) / "clone"
-        commit = clone_head(clone)
-        # dvc.lock keeps stages that are gone, as those of a network that was taken out.
-        defined = run("dvc", "--cd", str(clone), "stage", "list", "--name-only").splitlines()
+    with clone_of_head("verify") as (clone, environment):
+        commit = run("git", "-C", str(clone), "rev-parse", "--short", "HEAD")
+        if not (clone / "dvc.lock").exists():
+            raise StageError("no dvc.lock is committed; run `dvc repro`, commit it, then verify")
+        # dvc.lock keeps stages that are gone, such as those of a network that was taken out.
+        listed = run(
+            "dvc", "--cd", str(clone), "stage", "list", "--name-only", environment=environment
+        )
         expected = read_outputs(clone / "dvc.lock")
         print(f"rebuilding {commit}, what is committed, in {clone}")
         # No result of the commit, some of which are in git, can be taken for a rebuilt one.
         for output in ["dvc.lock", *(path for outputs in expected.values() for path in outputs)]:
             (clone / output).unlink(missing_ok=True)
-        completed = rebuild(clone, targets)
+        completed = rebuild(clone, environment, targets)
         rebuilt = read_outputs(clone / "dvc.lock") if (clone / "dvc.lock").exists() else {}
-        stages = [stage for stage in defined if stage in rebuilt or not targets]
+        stages = [stage for stage in listed.splitlines() if stage in rebuilt or not targets]
         rows = [
             (output, expected.get(stage, {}).get(output, ABSENT), md5(clone / output))
             for stage in stages
@@ -50,32 +51,12 @@ def main() -> None:
     print(f"all {len(rows)} outputs are those of {commit}'s dvc.lock, to the bit")
 
 
-def clone_head(target: Path) -> str:
-    """Clone the repository around the working directory; return the commit's short name.
-
-    Raises
-    ------
-    StageError
-        If there is no repository, or its HEAD has no dvc.lock.
-    """
-    root = run("git", "rev-parse", "--show-toplevel")
-    run("git", "clone", "--quiet", "--no-hardlinks", root, str(target))
-    if not (target / "dvc.lock").exists():
-        raise StageError("no dvc.lock is committed; run `dvc repro`, commit it, then verify")
-    return run("git", "-C", str(target), "rev-parse", "--short", "HEAD")
-
-
-def rebuild(clone: Path, targets: Sequence[str]) -> bool:
-    """Run ``dvc repro`` with no cache and no settings but the clone's; tell if it succeeded."""
-    here = clone.parent
-    environment = clone_environment(here) | {
-        # Any of these could name a cache that others filled.
-        "DVC_GLOBAL_CONFIG_DIR": str(here / "global"),
-        "DVC_SYSTEM_CONFIG_DIR": str(here / "system"),
-    }
+def rebuild(clone: Path, environment: dict[str, str], targets: Sequence[str]) -> bool:
+    """Run ``dvc repro``, all of it; tell if it succeeded."""
     if folder := environment.get(LOCAL_FOLDER_VARIABLE):
-        environment[LOCAL_FOLDER_VARIABLE] = str(Path(folder).resolve())
-    command = [sys.executable, "-m", "dvc", "repro", "--force", "--no-run-cache", *targets]
+        folder = str(Path(folder).expanduser().resolve())
+        environment = environment | {LOCAL_FOLDER_VARIABLE: folder}
+    command = ["dvc", "repro", "--force", "--no-run-cache", *targets]
     return not subprocess.run(command, cwd=clone, env=environment, check=False).returncode
 
 

@@ -1,8 +1,8 @@
 """The whole pipeline: each stage's time and memory, and what imports and DVC add."""
 
+import functools
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,7 +11,7 @@ from dvc.utils.serialize import modify_yaml
 from stages.common.console import StageError, format_table
 from stages.common.params import load_params
 from tools.bench.speed import Speed
-from tools.commands import clone_environment, run
+from tools.commands import clone_of_head
 
 EPOCH_IMAGES = 54_000  # the training split
 # A small process in between, as Linux counts the memory of a parent as its child's peak.
@@ -41,13 +41,14 @@ def measure_and_report(speeds: dict[str, Speed]) -> None:
     epochs = load_params().train.epochs
     stages = [["check"], ["fetch"], ["split"]]
     stages += [[stage, name] for stage in ("train", "evaluate", "predict") for name in speeds]
-    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-        clone = clone_with_one_epoch(Path(folder) / "clone")
-        alone = [run_process(clone, "-m", f"stages.{stage}", *args) for stage, *args in stages]
-        imports = [run_process(clone, "-c", f"import stages.{stage}") for stage, *_ in stages]
+    with clone_of_head("bench") as (clone, environment):
+        set_one_epoch(clone / "params.yaml")
+        measure = functools.partial(run_process, clone, environment)
+        alone = [measure("-m", f"stages.{stage}", *args) for stage, *args in stages]
+        imports = [measure("-c", f"import stages.{stage}") for stage, *_ in stages]
         (clone / "dvc.lock").unlink(missing_ok=True)
-        repro = run_process(clone, "-m", "dvc", "repro", "--force", "--no-run-cache").seconds
-        again = run_process(clone, "-m", "dvc", "repro").seconds
+        repro = measure("-m", "dvc", "repro", "--force", "--no-run-cache").seconds
+        again = measure("-m", "dvc", "repro").seconds
 
     rows = [
         [" ".join(stage), f"{process.seconds:.1f} s", f"{process.peak_gigabytes:.2f} GB"]
@@ -66,17 +67,15 @@ def measure_and_report(speeds: dict[str, Speed]) -> None:
     )
 
 
-def clone_with_one_epoch(clone: Path) -> Path:
-    """Clone HEAD, with params for one epoch over synthetic images, as many as the real ones."""
-    run("git", "clone", "--quiet", ".", str(clone))
-    with modify_yaml(clone / "params.yaml") as params:
+def set_one_epoch(file: Path) -> None:
+    """Set params to one epoch over synthetic images, as many as the real ones."""
+    with modify_yaml(file) as params:
         params["fetch"]["dataset"] = "synthetic"
         params["fetch"]["synthetic"] |= {"train_images": 60_000, "test_images": 10_000}
         params["train"]["epochs"] = 1
-    return clone
 
 
-def run_process(folder: Path, *arguments: str) -> Process:
+def run_process(folder: Path, environment: dict[str, str], *arguments: str) -> Process:
     """Run Python in a folder, to its end; measure its time and its peak memory.
 
     Raises
@@ -85,7 +84,6 @@ def run_process(folder: Path, *arguments: str) -> Process:
         If it fails: the end of what it printed.
     """
     command = [sys.executable, "-c", LAUNCHER, sys.executable, *arguments]
-    environment = clone_environment(folder.parent)
     done = subprocess.run(
         command, cwd=folder, env=environment, capture_output=True, text=True, check=False
     )

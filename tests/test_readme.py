@@ -167,6 +167,7 @@ def read_along(clone: Clone, blocks: list[str], path: str) -> None:
     """Run blocks one after the other, as a reader with two pictures at hand would."""
     for name in ("photo.jpg", "shoe.png"):
         draw_garment(clone.path / name)
+    (clone.path / ".git/info").mkdir(exist_ok=True)
     (clone.path / ".git/info/exclude").write_text("photo.jpg\nshoe.png\n")
     assert clone.git("status", "--porcelain") == ""
     said = ()

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from stages.common.console import StageError
 from stages.common.determinism import PINS, SPINNING, make_torch_deterministic
+from tools.commands import project_environment
 
 WARM_UP = 10  # steps
 
@@ -25,7 +26,8 @@ def measure_in_new_process(kind: str, *arguments: str) -> dict[str, float]:
         If it fails: the end of what it complained of.
     """
     command = [sys.executable, "-m", "tools.bench.worker", kind, *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    environment = project_environment()
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         raise StageError(f"{kind}: {' '.join(done.stderr.split())[-300:]}")
     return json.loads(done.stdout.splitlines()[-1])

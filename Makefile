@@ -30,8 +30,8 @@ test-faults: $(SETUP) ## Interrupt and kill the pipeline in every stage: some mi
 	pytest -m slow --numprocesses 0 tests/test_faults.py
 
 .PHONY: test-seeds
-test-seeds: $(SETUP) ## Try make seeds on a tiny pipeline: a minute
-	pytest -m slow --numprocesses 0 tests/test_seeds.py
+test-seeds: $(SETUP) ## Try make seeds and DVC's queue on a tiny pipeline: some minutes
+	pytest -m slow --numprocesses 0 tests/test_seeds.py tests/test_queue.py
 
 .PHONY: test-readme
 test-readme: $(SETUP) ## Run every command of the README and docs/ in new clones: some ten minutes

@@ -1,6 +1,7 @@
 """What runs DVC's queue: it ends, whatever became of the workers, and says why."""
 
 import os
+import re
 import shutil
 import signal
 import time
@@ -8,10 +9,55 @@ from pathlib import Path
 
 import pytest
 
+from stages.common.console import StageError
 from tests.conftest import Clone
+from tools.queue import check_repository
 
 FINISH = "from stages.common.console import run_stage; from tools import queue; queue.PATIENCE = 4;"
 FINISH += "run_stage(lambda: queue.finish_queue(1))"
+
+
+@pytest.mark.parametrize(
+    ("kind", "option", "way_out"),
+    [
+        ("shallow", "--depth=1", "git fetch --unshallow"),
+        ("partial", "--filter=blob:none", "git fetch --refetch --no-filter"),
+    ],
+)
+def test_a_clone_without_all_history_is_refused_until_that_is_fetched(
+    kind: str, option: str, way_out: str, fresh: Clone, tmp_path: Path, monkeypatch
+) -> None:
+    (fresh.path / "README.md").write_text("another one\n")
+    fresh.commit("two commits")
+    fresh.git("config", "uploadpack.allowFilter", "true")
+    lacking = Clone(tmp_path / kind, fresh.environment)
+    fresh.git("clone", "--quiet", option, fresh.path.as_uri(), str(lacking.path))
+    monkeypatch.chdir(lacking.path)
+    with pytest.raises(StageError, match=f"^this clone is {kind}, .*; run `{way_out}` first$"):
+        check_repository()
+    lacking.run(*way_out.split(), "--quiet")
+    check_repository()
+
+
+@pytest.mark.parametrize(
+    ("lines", "reason"),
+    [
+        ("url = x\n\tfetch = a\n\tfetch = b", "Duplicate keyword name at line"),
+        ("url = x\n\tmirror", "Invalid line"),
+        ("url = x\n[core]\n\tpager = less", "Duplicate section name at line"),
+        ("url = \udce9", "'utf-8' codec can't decode"),
+    ],
+)
+def test_a_configuration_of_git_that_dvc_cannot_read_is_refused(
+    lines: str, reason: str, fresh: Clone, monkeypatch
+) -> None:
+    monkeypatch.chdir(fresh.path)
+    check_repository()
+    with Path(".git/config").open("a", errors="surrogateescape") as file:
+        file.write(f'[remote "origin"]\n\t{lines}\n')
+    place = re.escape(f"{fresh.path}/.git/config: DVC's queue can't read it ({reason}")
+    with pytest.raises(StageError, match=f"^{place}.*$"):
+        check_repository()
 
 
 @pytest.mark.slow

@@ -1,11 +1,18 @@
 """make seeds: the spread over seeds, from queued experiments that can be looked at afterwards."""
 
 import json
+import shutil
 import statistics
+from pathlib import Path
 
 import pytest
 
+from stages.common.console import StageError
 from tests.conftest import REPOSITORY, Clone
+from tools.commands import run
+from tools.seeds import committed_head
+
+FAILING_MAIN = 'def main() -> None:\n    raise StageError("no room is left")\n'
 
 
 @pytest.mark.slow
@@ -41,6 +48,50 @@ def test_changes_that_are_not_committed_are_refused(clone: Clone) -> None:
     assert done.returncode == 1
     assert done.stdout.startswith("error: there are changes that aren't committed")
     assert done.stdout.count("\n") == 1
+
+
+def test_a_shallow_clone_is_refused_before_anything_is_queued(
+    source: Clone, tmp_path: Path
+) -> None:
+    clone = Clone(tmp_path / "shallow", source.environment)
+    source.git("clone", "--quiet", "--depth=1", source.path.as_uri(), str(clone.path))
+    done = clone.run("python", "-m", "tools.seeds", "1", "2", check=False)
+    assert done.returncode == 1
+    assert done.stdout.startswith("error: this clone is shallow")
+    assert done.stdout.count("\n") == 1
+    assert not (clone.path / ".dvc/tmp/exps").exists()
+
+
+def test_a_repository_without_a_commit_is_refused(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    run("git", "init", "--quiet")
+    with pytest.raises(StageError, match="^nothing is committed yet"):
+        committed_head()
+
+
+@pytest.mark.slow
+def test_it_works_in_a_folder_of_a_larger_repository(clone: Clone, tmp_path: Path) -> None:
+    shutil.rmtree(clone.path / ".git")
+    Clone(tmp_path, clone.environment).git("init", "--quiet")
+    clone.commit("the project is a folder")
+    clone.run("python", "-m", "tools.seeds", "1", "2")
+    assert json.loads(clone.read("metrics/seeds.json"))["lenet5"]["seeds"] == [1, 2]
+
+
+@pytest.mark.slow
+def test_it_ends_with_the_experiments_that_failed_and_why(fresh: Clone) -> None:
+    check = fresh.path / "stages/check.py"
+    text = check.read_text()
+    check.write_text(text.replace("def main() -> None:\n", FAILING_MAIN, 1))
+    fresh.commit("check fails")
+    done = fresh.run("python", "-m", "tools.seeds", "1", "2", check=False)
+    assert done.returncode == 1
+    commit = fresh.git("rev-parse", "--short", "HEAD").strip()
+    assert done.stdout.splitlines()[-3:] == [
+        f"seed-1-of-{commit}: error: no room is left",
+        f"seed-2-of-{commit}: error: no room is left",
+        "error: no metrics/seeds.json: 2 experiments failed or weren't stored",
+    ]
 
 
 def test_the_published_spread_is_of_the_committed_metrics() -> None:

@@ -1,16 +1,16 @@
-"""Check every key and value: params.yaml -> data/params_checked.txt.
+"""Check every key and value, and the folders of outputs: params.yaml -> data/params_checked.txt.
 
 The first stage, as DVC removes a stage's outputs before the stage itself can refuse to run.
 """
 
 from stages.common.console import run_stage
 from stages.common.files import write_bytes
-from stages.common.layout import CHECKED_FILE
+from stages.common.layout import CHECKED_FILE, refuse_linked_folders
 from stages.common.params import load_params
 
 
 def main() -> None:
-    load_params()
+    refuse_linked_folders(load_params().networks)
     write_bytes(CHECKED_FILE, b"every key is known, every value within its bounds\n")
 
 

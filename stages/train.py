@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import sys
 import time
 from typing import Any
@@ -15,7 +16,13 @@ from stages.classifier.weights import write_network
 from stages.common.console import StageError, run_stage
 from stages.common.determinism import derive_seed, make_torch_deterministic
 from stages.common.history import write_history
-from stages.common.layout import PIXEL_STATISTICS, history_file, model_file, split_file
+from stages.common.layout import (
+    PIXEL_STATISTICS,
+    history_file,
+    model_file,
+    refuse_linked_folders,
+    split_file,
+)
 from stages.common.params import Params, RecipeParams, load_params
 from stages.common.tensors import LabelledImages, read_split
 from stages.training.loop import Trainer
@@ -29,6 +36,8 @@ def main() -> None:
 
     params = load_params()
     recipe = params.recipe(name)
+    if "DVC_STAGE" in os.environ:  # the link may be newer than the latest check
+        refuse_linked_folders([name])
     make_torch_deterministic(params.train.threads)
     device = choose_device(params.train.device)
     train, _ = read_split(split_file("train"))

@@ -74,7 +74,7 @@ def test_an_experiment_that_still_runs_has_no_metrics_to_show(clone: Clone) -> N
     options = ("--temp", "--name", "unfinished", "-S", "train.epochs=1000")
     process = clone.start("dvc", "exp", "run", *options, "train@lenet5")
     try:
-        next(line for line in process.stdout if line.startswith("> python -m stages.train"))
+        next(line for line in process.stdout if line.startswith("> exec python -m stages.train"))
         assert "Running" in clone.dvc("exp", "show", "--csv")
         *_, row = clone.run(*SHOW).stdout.splitlines()
     finally:

@@ -125,6 +125,69 @@ def test_a_training_that_diverges_names_the_step_and_keeps_the_last_good_state(
     assert clone.read("models/lenet5/model.safetensors") == before
 
 
+# A stage that is told to end by each signal given, in its work, in its clean-up and at its exit.
+TOLD_TO_END = """
+import atexit, os, sys
+from stages.common.console import run_stage
+
+first, *others = map(int, sys.argv[1:])
+
+def main():
+    atexit.register(tell, others)
+    try:
+        tell([first] if first else [])
+    finally:
+        tell(others if first else [])
+        print("cleaned up")
+
+def tell(numbers):
+    for number in numbers:
+        os.kill(os.getpid(), number)
+
+run_stage(main)
+"""
+ENDINGS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+@pytest.mark.parametrize("first", [*ENDINGS, 0])
+def test_a_stage_that_is_told_to_end_again_and_again_ends_quietly(
+    first: int, source: Clone
+) -> None:
+    told = (str(int(number)) for number in (first, *ENDINGS, *ENDINGS))
+    ending = source.start("python", "-c", TOLD_TO_END, *told)
+    log = ending.communicate()[0]
+    assert log == "cleaned up\n" + ("interrupted\n" if first == signal.SIGINT else "")
+    assert ending.returncode == (128 + first if first else 0)
+
+
+# As when they arrive in a long step of a library.
+ALL_AT_ONCE = """
+import os, signal
+from stages.common.console import ENDINGS, run_stage
+
+def main():
+    signal.pthread_sigmask(signal.SIG_BLOCK, ENDINGS)
+    for number in ENDINGS:
+        os.kill(os.getpid(), number)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDINGS)
+
+run_stage(main)
+"""
+
+
+def test_a_stage_that_is_told_to_end_by_several_signals_at_once_ends_quietly(
+    source: Clone,
+) -> None:
+    ending = source.start("python", "-c", ALL_AT_ONCE)
+    assert ending.communicate()[0] in ("", "interrupted\n")
+    assert ending.returncode in [128 + number for number in ENDINGS]
+
+
+def test_a_stage_goes_on_without_its_terminal_under_nohup(source: Clone) -> None:
+    done = source.run("nohup", "python", "-c", TOLD_TO_END, str(int(signal.SIGHUP)))
+    assert done.stdout.endswith("cleaned up\n")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
 @pytest.mark.parametrize(
@@ -135,7 +198,7 @@ def test_a_signal_to_each_stage_leaves_nothing_half_written(
 ) -> None:
     dvc = clone.start("dvc", "repro", "--force", "--single-item", stage)
     line = ""
-    while not line.startswith("> python"):  # that starts the stage
+    while not line.startswith("> exec python"):  # that starts the stage
         line = dvc.stdout.readline()
     time.sleep(random.uniform(0, 0.5 if stage == "fetch" else 3))  # noqa: S311, no secret
     os.killpg(dvc.pid, number)

@@ -141,6 +141,9 @@ def test_all_mistakes_are_reported_together_with_suggestions(tmp_path: Path) -> 
         ("lenet5.flip=False", False),
         ("two_conv.channels=[8, 16]", [8, 16]),
         ("networks=[lenet5]", ["lenet5"]),
+        ("networks=[]", None),
+        ("networks=", None),
+        ("networks=lenet5", None),
         ("train.seed=0", 0),
         ("lenet5.learning_rate='1e-3'", None),  # quoted: text
         ("lenet5.learning_rate=fast", None),

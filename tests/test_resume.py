@@ -1,5 +1,6 @@
 """A training that was killed goes on where it stopped, and ends in the same bytes."""
 
+import errno
 import functools
 import os
 import signal
@@ -11,6 +12,7 @@ from random import Random
 import pytest
 import torch
 
+from stages.common.console import StageError
 from stages.training import resume
 from tests.conftest import Clone, copy
 
@@ -111,6 +113,27 @@ def test_dvc_repro_goes_on_after_it_was_killed(
     assert results(interrupted, "lenet5") == uninterrupted("lenet5")
 
 
+def test_a_training_beside_another_is_refused_at_once_and_leaves_its_state_alone(
+    interrupted: Clone, uninterrupted: Callable[[str], list[bytes]]
+) -> None:
+    first = interrupted.start("python", "-m", "stages.train", "lenet5")
+    next(line for line in first.stdout if "epoch  1/9" in line)
+    first.send_signal(signal.SIGSTOP)
+    state = interrupted.read(".resume/lenet5.state")
+    second = interrupted.stage("train", "lenet5")
+    assert second.returncode == 1
+    assert second.stdout == (
+        "error: .resume/lenet5.lock: another process trains lenet5 in this folder; "
+        "wait for it, or end it\n"
+    )
+    assert interrupted.read(".resume/lenet5.state") == state
+    first.send_signal(signal.SIGCONT)
+    first.communicate()
+    assert first.returncode == 0
+    assert results(interrupted, "lenet5") == uninterrupted("lenet5")
+    assert not (interrupted.path / ".resume").exists()
+
+
 def test_a_damaged_state_is_set_aside(
     interrupted: Clone, uninterrupted: Callable[[str], list[bytes]]
 ) -> None:
@@ -170,6 +193,29 @@ def test_only_a_whole_state_of_the_same_params_data_and_code_is_used(
         assert state.load() is None
         assert capsys.readouterr().out == DAMAGED
         assert not state.path.exists()
+
+
+def test_a_lock_ends_with_its_holder_and_is_done_without_where_there_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "disk").mkdir()
+    (tmp_path / ".resume").symlink_to("disk")
+    state = resume.ResumeState("lenet5", {}, [])
+    with pytest.raises(StageError, match="another process trains lenet5"):
+        resume.ResumeState("lenet5", {}, [])
+    resume.ResumeState("two_conv", {}, []).remove()
+    state.remove()
+    assert {path.name for path in tmp_path.rglob("*")} == {"disk", ".resume"}
+    del state
+    resume.ResumeState("lenet5", {}, [])
+
+    def flock(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(resume.fcntl, "flock", flock)
+    states = [resume.ResumeState("lenet5", {}, []) for _ in range(2)]
+    assert len(states) == 2
 
 
 def train_until(clone: Clone, network: str, moment: int | str) -> str:

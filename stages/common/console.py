@@ -8,6 +8,9 @@ from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import NoReturn
 
+# What ends a process: kill, or the end of the dvc that runs it; Ctrl-C; a terminal that is closed.
+ENDINGS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
 
 class StageError(Exception):
     """A problem that the user can solve. Its text says what is wrong, where, and what to do."""
@@ -16,13 +19,13 @@ class StageError(Exception):
 def run_stage(main: Callable[[], None]) -> NoReturn:
     """Run a stage's ``main`` and exit: 0 when it returns, else non-zero after one clear line.
 
-    SIGTERM is turned into an exit, so that a stage that is told to stop removes its temporary
-    files on its way out.
+    A signal to end is turned into an exit, so that the stage removes its temporary files on its
+    way out. Once it ends, further ones change nothing.
     """
-    signal.signal(signal.SIGTERM, _exit_on_signal)
+    for number in ENDINGS:
+        if signal.getsignal(number) != signal.SIG_IGN:  # as nohup has it
+            signal.signal(number, _exit_on_signal)
     sys.stdout.reconfigure(line_buffering=True)  # into a log file, too
-    if signal.getsignal(signal.SIGINT) == signal.SIG_DFL:  # not where nohup ignores it
-        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         main()
     except StageError as error:
@@ -33,6 +36,8 @@ def run_stage(main: Callable[[], None]) -> NoReturn:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(128 + signal.SIGINT)
+    finally:
+        _ignore_endings()
     sys.exit(0)
 
 
@@ -43,7 +48,10 @@ def end_with_dvc() -> None:
     """
     pr_set_pdeathsig = 1  # from linux/prctl.h
     if sys.platform == "linux" and "DVC_STAGE" in os.environ:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # even if dvc was started to ignore it
         ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)
+        if os.getpgid(os.getppid()) != os.getpgrp():  # killed before that: init is the parent now
+            sys.exit("error: the dvc that started this stage has ended")
 
 
 def end_quietly_while_importing() -> None:
@@ -54,7 +62,16 @@ def end_quietly_while_importing() -> None:
 
 
 def _exit_on_signal(number: int, _frame: FrameType | None) -> NoReturn:
+    _ignore_endings()  # first of all: a second one would break the exit that this one starts
+    if number == signal.SIGINT:
+        raise KeyboardInterrupt
     sys.exit(128 + number)
+
+
+def _ignore_endings() -> None:
+    for number in ENDINGS:
+        # Not SIG_IGN: Python shows a traceback for one that has come, but not yet to its handler.
+        signal.signal(number, lambda *_: None)
 
 
 def format_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -1,6 +1,9 @@
 """Where the stages find and leave their files, below the working directory."""
 
+from collections.abc import Iterable
 from pathlib import Path
+
+from stages.common.console import StageError
 
 CHECKED_FILE = Path("data/params_checked.txt")
 RAW_FOLDER = Path("data/raw")
@@ -26,3 +29,23 @@ def model_file(network: str) -> Path:
 def history_file(network: str) -> Path:
     """Return the path of the history of a network's training."""
     return MODELS_FOLDER / network / "history.csv"
+
+
+def refuse_linked_folders(networks: Iterable[str]) -> None:
+    """Check that no output folder is a link, as DVC and Git keep nothing that lies behind one.
+
+    Raises
+    ------
+    StageError
+        If one is. DVC itself would say so once the outputs are made.
+    """
+    kept_by_dvc = {CHECKED_FILE.parent, RAW_FOLDER, SPLIT_FOLDER, PREDICTIONS_FOLDER, MODELS_FOLDER}
+    kept_by_git = {METRICS_FOLDER, METRICS_FOLDER / "one_view", PLOTS_FOLDER}
+    of_networks = {top / name for top in (MODELS_FOLDER, PLOTS_FOLDER) for name in networks}
+    for folder in sorted(kept_by_dvc | kept_by_git | of_networks):
+        if folder.is_symlink():
+            raise StageError(
+                f"{folder}: is a link, and DVC keeps no outputs behind one; put a folder there. "
+                "To have the files on another disk, run `dvc cache dir --local /path/on/that/disk` "
+                "and `dvc config --local cache.type symlink`"
+            )

@@ -1,15 +1,17 @@
 """Where an interrupted training goes on: its state after each epoch, outside DVC's outs."""
 
+import fcntl
 import hashlib
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import safetensors
 import safetensors.torch
 import torch
 
+from stages.common.console import StageError
 from stages.common.files import sha256, write_bytes
 
 # Below the working directory, so that each of DVC's temporary copies has its own.
@@ -18,7 +20,7 @@ CODE_FOLDER = Path(__file__).parents[1]
 
 
 class ResumeState:
-    """The latest state of one network's training.
+    """The latest state of one network's training, which one process at a time holds.
 
     Parameters
     ----------
@@ -28,10 +30,17 @@ class ResumeState:
         All parameters that the result depends on, as JSON can hold them.
     data : iterable of Path
         All files that the result depends on.
+
+    Raises
+    ------
+    StageError
+        If another process holds it.
     """
 
     def __init__(self, network: str, params: Any, data: Iterable[Path]) -> None:
         self.path = RESUME_FOLDER / f"{network}.state"
+        self._lock_file = self.path.with_suffix(".lock")
+        self._lock = _hold(self._lock_file)
         self._made_from = _fingerprint(params, data)
 
     def save(self, tensors: dict[str, torch.Tensor], history: list[list[float]]) -> None:
@@ -62,10 +71,27 @@ class ResumeState:
 
     def remove(self) -> None:
         """Remove the state, what a killed process left half-written, and the folder if empty."""
-        for path in [self.path, *self.path.parent.glob(f".{self.path.name}.*.part")]:
+        folder = self.path.parent
+        for path in [self.path, *folder.glob(f".{self.path.name}.*.part"), self._lock_file]:
             path.unlink(missing_ok=True)
-        if self.path.parent.is_dir() and not any(self.path.parent.iterdir()):
-            self.path.parent.rmdir()
+        # Not where a user has put a link to another disk.
+        if folder.is_dir() and not folder.is_symlink() and not any(folder.iterdir()):
+            folder.rmdir()
+
+
+def _hold(path: Path) -> BinaryIO:
+    """Lock a file until this process ends, however it does: the kernel lets go of it then."""
+    path.parent.mkdir(exist_ok=True)
+    file = path.open("wb")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise StageError(
+            f"{path}: another process trains {path.stem} in this folder; wait for it, or end it"
+        ) from None
+    except OSError:
+        pass  # a file system without locks
+    return file
 
 
 def _fingerprint(params: Any, data: Iterable[Path]) -> bytes:

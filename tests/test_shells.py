@@ -42,7 +42,7 @@ def test_a_stage_is_gone_once_its_dvc_is_killed(
     dvc = start_fetch(fresh, **({"SHELL": path} if path else {}))
     with silent.accept()[0]:  # fetch is at work
         dvc.kill()  # dvc alone, not its group
-        dvc.communicate(timeout=10)  # returns when the stage, which shares the pipe, is gone too
+        dvc.communicate(timeout=30)  # returns when the stage, which shares the pipe, is gone too
 
 
 @pytest.mark.usefixtures("silent")
@@ -53,5 +53,5 @@ def test_a_stage_whose_dvc_is_gone_before_it_starts_does_no_work(
     slow_shell.write_text('#!/bin/sh\nkill -9 $PPID\nsleep 0.1\nexec /bin/sh "$@"\n')
     slow_shell.chmod(0o755)
     dvc = start_fetch(fresh, SHELL=str(slow_shell))
-    log = dvc.communicate(timeout=10)[0]
+    log = dvc.communicate(timeout=30)[0]
     assert log.splitlines()[-1] == "error: the dvc that started this stage has ended"

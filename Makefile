@@ -7,6 +7,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 OF_ANOTHER_REPOSITORY := $(shell env -i PATH="$(PATH)" git rev-parse --local-env-vars 2>/dev/null)
 unexport $(OF_ANOTHER_REPOSITORY) $(filter PYTHON%,$(.VARIABLES))
 SETUP := .venv/.ready
+UNREAD := [ $$? = 141 ] # no error: `| head -1` has read enough
 
 .PHONY: all
 all: $(SETUP) ## Set up .venv and run the whole pipeline (the default)
@@ -60,7 +61,7 @@ seeds: $(SETUP) ## Train from five seeds as queued experiments, write metrics/se
 
 .PHONY: experiments
 experiments: $(SETUP) ## List HEAD's experiments: what was changed, val metrics (COMMITS=2: HEAD~1's too)
-	@python -m tools.experiments --num $(or $(COMMITS),1)
+	@python -m tools.experiments --num $(or $(COMMITS),1) || $(UNREAD)
 
 .PHONY: plots
 plots: $(SETUP) ## Write DVC's page of plots with its charts shown offline too (REVS=HEAD~1 compares)
@@ -91,4 +92,4 @@ lock: ## Resolve requirements.in into requirements.txt
 
 .PHONY: help
 help: ## List the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | expand -t 14 || $(UNREAD)

@@ -6,6 +6,7 @@ Without pictures: models/<net>/ -> data/predictions/<net>.csv, plots/<net>/.
 import argparse
 import json
 import sys
+from os.path import realpath
 from pathlib import Path
 
 import torch
@@ -13,7 +14,7 @@ from torch import nn
 
 from stages.classifier.inference import answer
 from stages.classifier.weights import read_network
-from stages.common.console import StageError, run_stage
+from stages.common.console import StageError, printable, run_stage
 from stages.common.determinism import make_torch_deterministic
 from stages.common.fashion_mnist import CLASS_NAMES
 from stages.common.files import write_csv
@@ -48,12 +49,14 @@ def parse_arguments() -> argparse.Namespace:
     arguments = parser.parse_args()
     if (arguments.json or arguments.save) and not arguments.pictures:
         parser.error("--json and --save are for pictures; name one or more")
+    saved = f"--save {printable(arguments.save or '')}"
     if arguments.save and arguments.save.suffix != ".png":
-        parser.error(f"--save {arguments.save}: the name should end in .png")
-    if arguments.save and arguments.save.resolve() in [
-        path.resolve() for path in arguments.pictures
-    ]:
-        parser.error(f"--save {arguments.save}: that would overwrite a picture to be classified")
+        parser.error(f"{saved}: the name should end in .png")
+    if arguments.save and len(arguments.pictures) > figures.MOST_TITLED:
+        parser.error(f"{saved}: can draw {figures.MOST_TITLED} pictures; name fewer")
+    # realpath, unlike resolve, says nothing of links that lead in a circle: they can't be read.
+    if arguments.save and realpath(arguments.save) in map(realpath, arguments.pictures):
+        parser.error(f"{saved}: that would overwrite a picture to be classified")
     return arguments
 
 
@@ -98,39 +101,35 @@ def write_predictions(path: Path, predicted: torch.Tensor, confidence: torch.Ten
 def classify_pictures(
     network: nn.Module, params: Params, paths: list[Path], as_json: bool, drawing: Path | None
 ) -> None:
-    """Print the likeliest classes of each picture; draw what the network saw of them.
+    """Print the likeliest classes of each picture; then draw what the network saw of them.
 
-    A file that isn't a picture doesn't keep the others from their answers.
-
-    Raises
-    ------
-    StageError
-        At the end, if a file couldn't be read: what is wrong with each.
+    A file that isn't a picture doesn't keep the others from their answers: what is wrong with each
+    is printed below them, and the exit status is 1.
     """
     images, errors = {}, []
     for path in dict.fromkeys(paths):
         try:
             images[path] = read_picture(path)
         except StageError as error:
-            errors.append(str(error))
+            errors.append(error)
     answers = {}
     if images:
         batch = torch.stack(list(images.values()))
         _, logits = answer(network, batch, params.evaluate.average_mirrored)
         answers = dict(zip(images, map(describe, logits.softmax(dim=1)), strict=True))
-    if drawing and images:
-        titles = [f"{path.name}\n{say(described)}" for path, described in answers.items()]
-        figures.draw_titled(drawing, list(images.values()), titles)
     if as_json:
         entries = [{"file": str(path), **described} for path, described in answers.items()]
         print(json.dumps(entries, indent=2))
     else:
         for path, described in answers.items():
-            print(f"{path}: {say(described)}")
-    for error in errors[:-1]:
+            print(f"{printable(path)}: {say(described)}")
+    for error in errors:
         print(f"error: {error}", file=sys.stderr)
+    if drawing and images:
+        titles = [(printable(path.name), say(described)) for path, described in answers.items()]
+        figures.draw_titled(drawing, list(images.values()), titles)
     if errors:
-        raise StageError(errors[-1])
+        sys.exit(1)
 
 
 def describe(probabilities: torch.Tensor) -> dict:

@@ -110,3 +110,11 @@ def test_what_a_killed_writer_left_is_removed_by_the_next(tmp_path: Path) -> Non
     (tmp_path / ".table.csv.abc.part").touch()
     write_bytes(tmp_path / "table.csv", b"new")
     assert [path.name for path in tmp_path.iterdir()] == ["table.csv"]
+
+
+@pytest.mark.parametrize("name", ["x**.png", "[a]?.csv", "**", "a\nb", "$HOME", "\udcff"])
+def test_any_name_is_written_and_takes_no_other_for_its_own(name: str, tmp_path: Path) -> None:
+    (tmp_path / f".{name}.abc.part").touch()
+    (tmp_path / ".other.abc.part").touch()
+    write_bytes(tmp_path / name, b"new")
+    assert {path.name for path in tmp_path.iterdir()} == {name, ".other.abc.part"}

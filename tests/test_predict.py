@@ -2,18 +2,25 @@
 
 import csv
 import json
+import os
+import shutil
 import sys
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image, ImageDraw, ImageOps
 
+from stages.classifier.weights import read_network
 from stages.common.console import StageError
 from stages.common.fashion_mnist import CLASS_NAMES
+from stages.common.layout import model_file
+from stages.common.params import load_params
 from stages.common.tensors import read_split
-from stages.pictures.own_pictures import read_picture
-from stages.predict import parse_arguments
+from stages.pictures.own_pictures import read_picture, to_grey
+from stages.predict import classify_pictures, parse_arguments
 from tests.conftest import Clone
 
 
@@ -58,6 +65,13 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Path:
     photo.convert("P").save(folder / "palette.gif")
     photo.convert("CMYK").save(folder / "cmyk.tif")
     ImageOps.invert(photo.convert("L")).save(folder / "dark_background.bmp")
+    neutral = Image.new("L", photo.size, 128)
+    Image.merge("LAB", (photo.convert("L"), neutral, neutral)).save(folder / "lab.tif")
+    photo.save(folder / "animated.gif", save_all=True, append_images=[neutral])
+    photo.save(folder / "pages.tif", save_all=True, append_images=[neutral])
+    floats = np.asarray(photo.convert("L"), np.float32)
+    floats[100, 120:123] = np.inf, -np.inf, np.nan
+    Image.fromarray(floats).save(folder / "infinite.tif")
     photo.resize((3000, 5000)).save(folder / "large.webp")
     deep = np.asarray(photo.convert("L"), np.uint16) * 200
     Image.fromarray(deep).save(folder / "sixteen_bits.png")
@@ -83,6 +97,10 @@ GUISES = [
     "alpha.png",
     "palette.gif",
     "cmyk.tif",
+    "lab.tif",
+    "animated.gif",
+    "pages.tif",
+    "infinite.tif",
     "dark_background.bmp",
     "large.webp",
     "sixteen_bits.png",
@@ -121,6 +139,19 @@ def test_what_shows_no_garment_is_refused_in_one_line(own: Path, name: str, reas
     assert "\n" not in str(refusal.value)
 
 
+def test_every_mode_is_turned_to_grey() -> None:
+    for mode in ("1", "L", "P", "RGB", "RGBA", "RGBX", "RGBa", "CMYK", "YCbCr", "HSV", "LAB"):
+        assert_grey(Image.new(mode, (3, 2)))
+    for mode in ("LA", "PA", "I", "I;16", "I;16L", "I;16B", "I;16N", "F"):
+        assert_grey(Image.new(mode, (3, 2)))
+
+
+def assert_grey(picture: Image.Image) -> None:
+    grey = to_grey(picture)
+    assert grey.dtype == np.float32, picture.mode
+    assert grey.shape == (2, 3), picture.mode
+
+
 def test_own_pictures_are_answered_with_three_classes_each(clone: Clone, own: Path) -> None:
     paths = [str(own / name) for name in (*GUISES, "text.png")]
     done = clone.stage("predict", "two_conv", *paths, "--save", "seen.png")
@@ -142,12 +173,69 @@ def test_own_pictures_are_answered_with_three_classes_each(clone: Clone, own: Pa
         assert all(one["class_name"] == CLASS_NAMES[one["class_id"]] for one in answer["likeliest"])
 
 
+def test_any_name_is_answered_in_a_line_and_drawn(clone: Clone, own: Path) -> None:
+    names = [b"\xff.png", "\u00e9.png".encode(), b"new\nline.png", b"\x1b[31m.png", b"$x^$.png"]
+    names += ["\u65e5".encode() * 80 + b".png", b"W" * 251 + b".png"]
+    for name in names:
+        shutil.copy(own / "alpha.png", os.fsencode(clone.path) + b"/" + name)
+    # As in a locale such as en_US.UTF-8, which may not be installed here.
+    strict = {"PYTHONIOENCODING": "utf-8:strict"}
+    done = clone.stage("predict", "two_conv", *names, b"\xfe.png", "--save", "x**.png", **strict)
+    *answers, error = done.stdout.splitlines()
+    assert error == "error: \\xfe.png: no such file"
+    shown = [r"\xff.png", "\u00e9.png", r"new\nline.png", r"\x1b[31m.png", "$x^$.png"]
+    shown += ["\u65e5" * 80 + ".png", "W" * 251 + ".png"]
+    assert [line.partition(": ")[0] for line in answers] == shown
+    assert clone.read("x**.png").startswith(b"\x89PNG")
+
+
+def test_answers_are_printed_whatever_becomes_of_the_drawing(
+    built: Clone, own: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    params = load_params(built.path / "params.yaml")
+    model = built.path / model_file("two_conv")
+    network = read_network(model, "two_conv", params.recipe("two_conv"))
+    (tmp_path / "folder.png").mkdir()
+    pictures = [own / "text.png", own / "photo.jpg"]
+    with pytest.raises(IsADirectoryError) as refusal:
+        classify_pictures(network, params, pictures, False, tmp_path / "folder.png")
+    assert refusal.value.filename == str(tmp_path / "folder.png")
+    printed = capsys.readouterr()
+    assert printed.out.startswith(f"{own / 'photo.jpg'}: ")
+    assert printed.err == f"error: {own / 'text.png'}: not a picture that Pillow can read\n"
+
+
+def test_a_picture_from_a_pipe_is_read(own: Path, tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = Thread(target=pipe.write_bytes, args=[(own / "photo.jpg").read_bytes()])
+    writer.start()
+    assert torch.equal(read_picture(pipe), read_picture(own / "photo.jpg"))
+    writer.join()
+
+
+def test_no_link_lets_a_picture_be_overwritten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "link.png").symlink_to("photo.png")
+    (tmp_path / "folder").symlink_to(".")
+    (tmp_path / "circle.png").symlink_to("circle.png")
+    monkeypatch.chdir(tmp_path)
+    for saved in ("link.png", "folder/link.png", "photo.png"):
+        arguments = ["folder/photo.png", "circle.png", "--save", saved]
+        monkeypatch.setattr(sys, "argv", ["predict", "two_conv", *arguments])
+        with pytest.raises(SystemExit):
+            parse_arguments()
+        assert "would overwrite a picture" in capsys.readouterr().err.splitlines()[-1]
+
+
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
         (["--json"], "name one or more"),
         (["a.jpg", "--save", "out.jpg"], "should end in .png"),
         (["a.png", "--save", "a.png"], "would overwrite a picture"),
+        ([*map(str, range(301)), "--save", "a.png"], "can draw 300 pictures"),
     ],
 )
 def test_wrong_arguments_are_refused(

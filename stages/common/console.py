@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
@@ -25,19 +26,26 @@ def run_stage(main: Callable[[], None]) -> NoReturn:
     for number in ENDINGS:
         if signal.getsignal(number) != signal.SIG_IGN:  # as nohup has it
             signal.signal(number, _exit_on_signal)
-    sys.stdout.reconfigure(line_buffering=True)  # into a log file, too
+    # Line by line into a log file, too; and whatever the encoding, a name can be printed.
+    sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")
     try:
         main()
     except StageError as error:
         sys.exit(f"error: {error}")
+    except BrokenPipeError:  # `... | head -1`: the reader has seen enough
+        sys.exit(128 + signal.SIGPIPE)
     except OSError as error:
-        place = f"{error.filename}: " if error.filename else ""
-        sys.exit(f"error: {place}{error.strerror or error}; nothing was left half-written")
+        reason = error.strerror or error
+        if error.filename is None:  # what is printed can't be, as a rule
+            sys.exit(f"error: {reason}")
+        place = printable(str(error.filename))
+        sys.exit(f"error: {place}: {reason}; nothing was left half-written")
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(128 + signal.SIGINT)
     finally:
         _ignore_endings()
+        _drop_unprinted()
     sys.exit(0)
 
 
@@ -61,6 +69,28 @@ def end_quietly_while_importing() -> None:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
+def open_closed_streams() -> None:
+    """Open standard streams that are closed (`>&-`) as /dev/null.
+
+    The next file to be opened would take their number, and what C code prints.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            stream = Path(os.devnull).open(mode, encoding="utf-8")  # noqa: SIM115, for good
+            os.set_inheritable(stream.fileno(), True)  # by what a tool starts
+            setattr(sys, name, stream)
+
+
+def _drop_unprinted() -> None:
+    """Drop what can't be printed, or Python would try again at its end, and show a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            with Path(os.devnull).open("wb") as nowhere:
+                os.dup2(nowhere.fileno(), stream.fileno())
+
+
 def _exit_on_signal(number: int, _frame: FrameType | None) -> NoReturn:
     _ignore_endings()  # first of all: a second one would break the exit that this one starts
     if number == signal.SIGINT:
@@ -72,6 +102,12 @@ def _ignore_endings() -> None:
     for number in ENDINGS:
         # Not SIG_IGN: Python shows a traceback for one that has come, but not yet to its handler.
         signal.signal(number, lambda *_: None)
+
+
+def printable(path: str | Path) -> str:
+    """Write a path in one line that can be printed and drawn, with escapes for all that can't."""
+    text = os.fsencode(path).decode("utf-8", "backslashreplace")
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def format_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

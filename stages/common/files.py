@@ -1,6 +1,7 @@
 """Files that appear whole or not at all."""
 
 import csv
+import glob
 import hashlib
 import json
 import os
@@ -24,7 +25,7 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        for leftover in path.parent.glob(f".{path.name}.*.part"):
+        for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
             leftover.unlink(missing_ok=True)
         temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
         try:

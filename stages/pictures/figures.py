@@ -1,6 +1,8 @@
 """The PNGs, in one visual language."""
 
 import math
+import textwrap
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,6 +33,8 @@ STYLE = {
 SAMPLES_PER_CLASS = 12
 PREDICTIONS = (6, 12)  # rows and columns
 TITLED_COLUMNS = 3
+TITLE_WIDTH = 40  # characters of a file's name in a line
+MOST_TITLED = 300  # takes half a minute; of twice as many, matplotlib would draw none
 FILTER_COLUMNS = 8
 
 
@@ -139,14 +143,19 @@ def draw_predictions(
         figure.suptitle(title)
 
 
-def draw_titled(path: Path, images: Sequence[torch.Tensor], titles: Sequence[str]) -> None:
-    """Draw images, uint8 [1, 28, 28] each, under a title each."""
+def draw_titled(
+    path: Path, images: Sequence[torch.Tensor], titles: Sequence[tuple[str, str]]
+) -> None:
+    """Draw images, uint8 [1, 28, 28] each, under a name, of any length, and an answer each."""
     rows = math.ceil(len(images) / TITLED_COLUMNS)
-    with picture(path, 13, 3.2 * rows) as figure:
+    with warnings.catch_warnings(), picture(path, 13, 3.2 * rows) as figure:
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # a box stands for such a letter
         for index, axes in enumerate(figure.subplots(rows, TITLED_COLUMNS, squeeze=False).flat):
             _show_image(axes, images[index] if index < len(images) else None)
             if index < len(images):
-                axes.set_title(titles[index], fontsize=8, parse_math=False)
+                name, answer = titles[index]
+                title = f"{textwrap.fill(name, TITLE_WIDTH)}\n{answer}"
+                axes.set_title(title, fontsize=8, parse_math=False)
 
 
 def _show_image(axes: Axes, image: torch.Tensor | None) -> None:

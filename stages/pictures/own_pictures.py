@@ -1,5 +1,6 @@
 """A user's own pictures, made into images like those of the data set."""
 
+import io
 import warnings
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 
-from stages.common.console import StageError
+from stages.common.console import StageError, printable
 from stages.common.fashion_mnist import IMAGE_SIZE
 
 # Of 255; a pixel that differs from the background by less belongs to it: noise, soft shadows.
@@ -37,13 +38,14 @@ def read_picture(path: Path) -> torch.Tensor:
     background = np.median(border)
     # Stretched, so that the background is 0 as in the data set and white stays white.
     grey = (grey - background).clip(min=0) * (255 / (255 - background))
-    rows, columns = np.nonzero(grey > BACKGROUND_TOLERANCE)
-    if not len(rows):
+    shown = grey > BACKGROUND_TOLERANCE
+    if not shown.any():
         raise StageError(
-            f"{path}: an even {grey.shape[1]}x{grey.shape[0]} surface, with nothing to classify; "
-            "take a picture with one garment that stands out from its background"
+            f"{printable(path)}: an even {grey.shape[1]}x{grey.shape[0]} surface, with nothing to "
+            "classify; take a picture with one garment that stands out from its background"
         )
-    garment = grey[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
+    rows, columns = shown.any(axis=1).nonzero()[0], shown.any(axis=0).nonzero()[0]
+    garment = grey[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     return torch.from_numpy(fit(garment))[None]
 
 
@@ -53,27 +55,40 @@ def read_grey(path: Path) -> np.ndarray:
     Raises
     ------
     StageError
-        If Pillow can't read the file.
+        If Pillow can't read the file, or can't turn it to grey.
     """
+    name = printable(path)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), path.open("rb") as file:
+            warnings.simplefilter("ignore")  # of what is odd in a file, but can be read
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as file:
-                picture = ImageOps.exif_transpose(file)  # a phone's photo may lie on its side
+            # Pillow goes back and forth in a file, which a pipe such as /dev/stdin can't.
+            with Image.open(file if file.seekable() else io.BytesIO(file.read())) as picture:
+                grey = to_grey(ImageOps.exif_transpose(picture))  # a photo may lie on its side
     except FileNotFoundError:
-        raise StageError(f"{path}: no such file") from None
+        raise StageError(f"{name}: no such file") from None
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
         limit = Image.MAX_IMAGE_PIXELS // 10**6
-        raise StageError(f"{path}: more than {limit} million pixels; make it smaller") from None
+        raise StageError(f"{name}: more than {limit} million pixels; make it smaller") from None
     except Image.UnidentifiedImageError:
-        raise StageError(f"{path}: not a picture that Pillow can read") from None
+        raise StageError(f"{name}: not a picture that Pillow can read") from None
     except Exception as error:  # each of Pillow's many formats fails in its own ways
         reason = " ".join(str(getattr(error, "strerror", None) or error).split())
-        raise StageError(f"{path}: can't be read as a picture ({reason:.120})") from None
+        reason = reason or type(error).__name__
+        raise StageError(f"{name}: can't be read as a picture ({reason:.120})") from None
+    if not grey.size:
+        raise StageError(f"{name}: a picture without a pixel")
+    return grey
+
+
+def to_grey(picture: Image.Image) -> np.ndarray:
+    """Turn a picture of any of Pillow's modes to grey: float32 [H, W], 0 to 255."""
     if picture.mode.startswith(("I", "F")):  # more than 8 bits a pixel
-        values = np.nan_to_num(np.asarray(picture, np.float32))
-        spread = values.max() - values.min()
-        return (values - values.min()) * (255 / spread if spread else 0)
+        values = np.nan_to_num(np.asarray(picture, np.float64), posinf=0, neginf=0)
+        spread = np.ptp(values)
+        return np.float32((values - values.min()) * (255 / spread if spread else 0))
+    if picture.mode == "LAB":  # which Pillow doesn't convert; L is the lightness
+        return np.asarray(picture.getchannel("L"), np.float32)
     if picture.has_transparency_data:  # on white, as shops show their clothes
         picture = picture.convert("RGBA")
         picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)

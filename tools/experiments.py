@@ -32,7 +32,7 @@ def describe(rows: list[dict[str, str]]) -> str:
     sections, names = zip(("", "experiment"), *map(heading, columns), strict=True)
     lines = [names]
     for row in rows:
-        cells = [shown(name, row[name]) for name in columns]
+        cells = [format_cell(name, row[name]) for name in columns]
         if row["typ"] == "baseline":
             lines.append([row["rev"], *cells])
             below_commit = len(lines)
@@ -49,7 +49,7 @@ def heading(column: str) -> tuple[str, str]:
     return section, name
 
 
-def shown(column: str, value: str) -> str:
+def format_cell(column: str, value: str) -> str:
     if re.fullmatch(METRIC, column) and value not in ("", "!"):  # none, or of a broken commit
         return f"{float(value):.4f}"
     return value or "-"

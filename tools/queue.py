@@ -75,17 +75,17 @@ def finish_queue(poll_seconds: float) -> None:
     StageError
         If a task is left that nobody works on.
     """
-    shown, last_sign, attempts = None, time.monotonic(), 0
+    printed, last_sign, attempts = None, time.monotonic(), 0
     while True:
         tasks, somebody = queue_status()
         unfinished = [task for task in tasks if task.status in ("Queued", "Running")]
         running = [task for task in unfinished if task.status == "Running"]
         for task in unfinished:
-            if task not in (shown or ()):
+            if task not in (printed or ()):
                 print(*task)
         if not unfinished:
             return
-        if somebody or (shown is not None and unfinished != shown):
+        if somebody or (printed is not None and unfinished != printed):
             last_sign, attempts = time.monotonic(), 0
         elif not (running or attempts) or time.monotonic() - last_sign > PATIENCE:
             for task in running:
@@ -94,7 +94,7 @@ def finish_queue(poll_seconds: float) -> None:
                 raise StageError(f"DVC's queue has no worker; see {FOLDER}/celery/*.out")
             start_worker()
             last_sign, attempts = time.monotonic(), attempts + 1
-        shown = unfinished
+        printed = unfinished
         time.sleep(poll_seconds)
 
 

@@ -60,7 +60,7 @@ def committed_head() -> str:
 
 
 def run_experiments(experiments: dict[int, str]) -> dict[str, str]:
-    """Queue an experiment a seed, but for those that exist, and run the whole queue to its end.
+    """Queue an experiment per seed, but for those that exist, and run the whole queue to its end.
 
     Raises
     ------
@@ -148,18 +148,18 @@ def read_metrics(file: str, experiment: str, commit: str) -> dict:
 
 def draw_seeds(path: Path, summary: dict[str, dict]) -> None:
     """Draw the accuracy of each seed, with the mean and one standard deviation around it."""
-    shown = {"val": ("white", -0.15), "test": (None, 0.15)}  # hollow and filled
+    styles = {"val": ("white", -0.15), "test": (None, 0.15)}  # hollow and filled
     with picture(path, 8, 1.5 + len(summary)) as figure:
         axes = figure.subplots()
         for row, (network, splits) in enumerate(summary.items()):
             colour = network_colour(network)
-            for split, (fill, offset) in shown.items():
-                mean, std, accuracies = splits[split].values()
+            for split, (fill, offset) in styles.items():
+                spread = splits[split]
                 height = row + offset
-                axes.errorbar(mean, height, xerr=std, color=colour, capsize=5)
-                heights = [height] * len(accuracies)
-                axes.plot(accuracies, heights, "o", color=colour, markerfacecolor=fill)
-                label = f"{split} {mean:.4f} ± {std:.4f}"
+                axes.errorbar(spread["mean"], height, xerr=spread["std"], color=colour, capsize=5)
+                heights = [height] * len(spread["accuracies"])
+                axes.plot(spread["accuracies"], heights, "o", color=colour, markerfacecolor=fill)
+                label = f"{split} {spread['mean']:.4f} ± {spread['std']:.4f}"
                 beside = axes.get_yaxis_transform()  # x as a share of the width
                 axes.text(1.02, height, label, color=colour, va="center", transform=beside)
         axes.set_yticks(range(len(summary)), summary)

@@ -1,4 +1,4 @@
-"""How a stage speaks to its user: errors in one line, small tables."""
+"""How a stage starts, ends and speaks to its user."""
 
 import ctypes
 import os
@@ -50,7 +50,7 @@ def run_stage(main: Callable[[], None]) -> NoReturn:
 
 
 def end_with_dvc() -> None:
-    """Let Linux stop a stage that DVC runs when DVC is killed.
+    """Have Linux stop a stage when the DVC that runs it is killed.
 
     It would go on otherwise, and write its outs beside, or after, those of the next ``dvc repro``.
     """

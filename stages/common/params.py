@@ -77,7 +77,7 @@ class SplitParams(Section):
 
 
 class TrainParams(Section):
-    """What both networks share in training."""
+    """What all networks share in training."""
 
     seed: Seed
     epochs: Annotated[int, Field(ge=1, le=1000)]
@@ -141,7 +141,7 @@ class Params(Section):
                     f"{name!r} is none of {', '.join(known)}{_did_you_mean(name, known)}"
                 )
         if len(set(networks)) < len(networks):
-            raise ValueError("a name stands there twice")
+            raise ValueError("a name is listed twice")
         return networks
 
     def recipe(self, network: str) -> RecipeParams:

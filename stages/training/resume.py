@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import safetensors
 import safetensors.torch
 import torch
 
@@ -41,31 +40,33 @@ class ResumeState:
         self.path = RESUME_FOLDER / f"{network}.state"
         self._lock_file = self.path.with_suffix(".lock")
         self._lock = _hold(self._lock_file)
-        self._made_from = _fingerprint(params, data)
+        self._fingerprint = _fingerprint(params, data)
 
     def save(self, tensors: dict[str, torch.Tensor], history: list[list[float]]) -> None:
         """Keep the state after ``len(history)`` epochs."""
         tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
         state = safetensors.torch.save(tensors, {"history": json.dumps(history)})
-        body = self._made_from + state
+        body = self._fingerprint + state
         write_bytes(self.path, hashlib.sha256(body).digest() + body)
 
     def load(self) -> tuple[dict[str, torch.Tensor], list[list[float]]] | None:
-        """Return tensors and history, or None, with a line where a state can't be used."""
+        """Return tensors and history; None if there is no state, or, with a line, none of use."""
         try:
             content = self.path.read_bytes()
         except FileNotFoundError:
             return None
-        digest, made_from, state = content[:32], content[32:64], content[64:]
-        if hashlib.sha256(made_from + state).digest() != digest:
+        digest, body = content[:32], content[32:]
+        if hashlib.sha256(body).digest() != digest:
             damaged = self.path.with_suffix(".damaged")
             self.path.replace(damaged)
             print(f"{self.path} is damaged: set aside as {damaged}, training starts over")
             return None
         # Before the state is parsed: other code may have laid it out otherwise.
-        if made_from != self._made_from:
+        fingerprint, state = body[:32], body[32:]
+        if fingerprint != self._fingerprint:
             print(f"{self.path} was made from other params, data or code: training starts over")
             return None
+        # safetensors.torch.load drops the metadata.
         header = json.loads(state[8 : 8 + int.from_bytes(state[:8], "little")])
         return safetensors.torch.load(state), json.loads(header["__metadata__"]["history"])
 

@@ -11,9 +11,10 @@ UNSEEN = (DeprecationWarning, PendingDeprecationWarning, ImportWarning, Resource
 def leave_out_users_settings() -> None:
     """Drop settings that could stop a stage or spoil its pictures; before a library reads them."""
     for name in [*os.environ]:
-        if name.startswith(("MPLBACKEND", "TORCH_LOGS", "TQDM_")):  # a wrong value ends the import
+        if name.startswith(("TORCH_LOGS", "TQDM_")):  # a wrong value ends the import
             del os.environ[name]
-    os.environ["MATPLOTLIBRC"] = os.devnull  # nor is one read from the user's home
+    # matplotlib draws without a screen, and reads no file of settings, not from the home either.
+    os.environ.update({"MPLBACKEND": "agg", "MATPLOTLIBRC": os.devnull})
     if sys.warnoptions:  # PYTHONWARNINGS=error: a library's deprecation would end a stage
         warnings.resetwarnings()
         for category in UNSEEN:

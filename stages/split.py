@@ -1,5 +1,7 @@
 """Divide the official training set: data/raw/ -> data/split/, plots/samples.png."""
 
+import math
+
 import numpy as np
 import torch
 
@@ -85,13 +87,13 @@ def split(examples: LabelledImages, params: SplitParams) -> tuple[LabelledImages
 def measure_pixels(images: torch.Tensor) -> dict[str, float]:
     """Compute the mean and standard deviation of pixels, on the scale of 0 to 255.
 
-    Sums of integers are exact, so that no CPU can round them otherwise.
+    Sums of integers are exact and IEEE 754 rounds the root, so that no machine can differ.
     """
     counts = torch.bincount(images.flatten(), minlength=256).tolist()
     total = sum(counts)
     mean = sum(value * count for value, count in enumerate(counts)) / total
     square = sum(value * value * count for value, count in enumerate(counts)) / total
-    return {"mean": mean, "std": (square - mean * mean) ** 0.5}
+    return {"mean": mean, "std": math.sqrt(square - mean * mean)}
 
 
 if __name__ == "__main__":

@@ -81,7 +81,8 @@ def read_idx(path: Path, dimensions: int) -> np.ndarray:
 def encode_idx(array: np.ndarray) -> bytes:
     """Encode a uint8 array of any shape as a gzipped IDX file, the same bytes every time."""
     header = struct.pack(f">HBB{array.ndim}I", 0, UNSIGNED_BYTE, array.ndim, *array.shape)
-    return gzip.compress(header + array.tobytes(), compresslevel=6, mtime=0)
+    # not gzip.compress: its header differs between versions of Python
+    return zlib.compress(header + array.tobytes(), level=6, wbits=31)
 
 
 def _refuse(path: Path, reason: str) -> StageError:

@@ -128,7 +128,7 @@ def test_a_change_of_code_reaches_the_stages_that_use_it_and_no_other_network(
     assert changed_stages(clone) == LENET5
 
     change(clone, "stages/pictures/figures.py", '"font.size": 10', '"font.size": 11')
-    change(clone, "stages/raw/idx.py", "compresslevel=6", "compresslevel=7")
+    change(clone, "stages/raw/idx.py", "MAX_BYTES = 1 << 30", "MAX_BYTES = 1 << 29")
     change(clone, "README.md", "#", "##")
     (clone.path / "docs").mkdir(exist_ok=True)
     (clone.path / "docs/new.md").touch()

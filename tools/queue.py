@@ -11,7 +11,7 @@ from typing import NamedTuple
 from configobj import ConfigObj, ConfigObjError
 
 from stages.common.console import StageError
-from tools.commands import run
+from tools.commands import project_environment, run
 
 PATIENCE = 60  # seconds that a worker of DVC's queue may take to report
 ATTEMPTS = 3  # workers in a row that may end without a sign of life
@@ -102,7 +102,9 @@ def start_worker() -> None:
     """Start a worker of DVC's queue in the background."""
     # It would hold pipes open until its end, so there are none.
     command = ("dvc", "queue", "start")
-    if subprocess.run(command, stdout=DEVNULL, stderr=DEVNULL, check=False).returncode:
+    environment = project_environment()
+    done = subprocess.run(command, env=environment, stdout=DEVNULL, stderr=DEVNULL, check=False)
+    if done.returncode:
         raise StageError("DVC's queue doesn't start; `dvc queue start` says why")
 
 

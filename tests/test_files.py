@@ -18,6 +18,7 @@ from stages.common.files import write_bytes, write_csv
 from stages.common.history import CURVES, read_history
 from stages.evaluate import write_curves, write_metrics
 from stages.predict import write_predictions
+from tests.conftest import Clone
 
 ANY_FLOAT = st.floats()
 # csv.writer leaves a lone carriage return unquoted; no cell of ours has one.
@@ -118,3 +119,33 @@ def test_any_name_is_written_and_takes_no_other_for_its_own(name: str, tmp_path:
     (tmp_path / ".other.abc.part").touch()
     write_bytes(tmp_path / name, b"new")
     assert {path.name for path in tmp_path.iterdir()} == {name, ".other.abc.part"}
+
+
+FAILING_STAGE = """
+from pathlib import Path
+from stages.common.console import run_stage
+from stages.common.files import replacing
+
+def main():
+    with replacing(Path("out")):
+        raise OSError({arguments})
+
+run_stage(main)
+"""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        ("'no bundle'", "no bundle"),
+        ("", "OSError"),
+        ("5, 'Input/output error'", "Input/output error"),
+    ],
+)
+def test_a_stage_that_fails_to_write_gives_the_reason_whether_or_not_it_has_a_number(
+    arguments: str, reason: str, source: Clone
+) -> None:
+    code = FAILING_STAGE.format(arguments=arguments)
+    done = source.run("python", "-c", code, check=False)
+    assert done.returncode == 1
+    assert done.stdout == f"error: out: {reason}; nothing was left half-written\n"

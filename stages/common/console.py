@@ -35,7 +35,8 @@ def run_stage(main: Callable[[], None]) -> NoReturn:
     except BrokenPipeError:  # `... | head -1`: the reader has seen enough
         sys.exit(128 + signal.SIGPIPE)
     except OSError as error:
-        reason = error.strerror or error
+        # not str(error): with a filename but no errno it is "[Errno None] None: ..."
+        reason = error.strerror or " ".join(map(str, error.args)) or type(error).__name__
         if error.filename is None:  # what is printed can't be, as a rule
             sys.exit(f"error: {reason}")
         place = printable(str(error.filename))

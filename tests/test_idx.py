@@ -87,6 +87,10 @@ def test_a_gzip_bomb_takes_no_more_memory_than_its_header_promises(
     assert peak < room + 24 * MIB  # what gzip unpacks at once: 8 MiB, and a copy
 
 
+def test_the_gzip_header_is_the_same_in_every_version_of_python() -> None:
+    assert GOOD[:10].hex() == "1f8b0800000000000003"  # no time, no name, made on Unix
+
+
 @given(array=ANY_ARRAY)
 def test_any_array_comes_back_as_it_was(array: np.ndarray, tmp_path_factory) -> None:
     path = tmp_path_factory.getbasetemp() / "round_trip.gz"

@@ -4,7 +4,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +27,7 @@ from stages.raw.idx import encode_idx
 
 LOCAL_FOLDER_VARIABLE = "FASHION_MNIST_DIR"
 CHUNK_SIZE = 1 << 16
+CA_BUNDLE_VARIABLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")  # of requests, the first that is set
 PASSING = {408, 429, 500, 502, 503, 504}  # HTTP statuses that a retry may cure
 
 
@@ -40,8 +41,8 @@ def main() -> None:
         draw_synthetic(params.synthetic)
     else:
         pooch.get_logger().setLevel(logging.WARNING)
-        for file in params.files:
-            fetch_file(file, params)
+        os.environ["NETRC"] = os.devnull  # no mirror is sent a password of ~/.netrc
+        fetch_files(params)
 
 
 def draw_synthetic(params: SyntheticParams) -> None:
@@ -57,8 +58,23 @@ def draw_synthetic(params: SyntheticParams) -> None:
         print(f"{split}: drew {count:,} images")
 
 
-def fetch_file(file: FileParams, params: FetchParams) -> None:
-    """Bring one file from the first source that has the right one.
+def fetch_files(params: FetchParams) -> None:
+    """Bring all files, each beginning at the mirror that had the one before: others may be slow."""
+    mirrors = [f"{str(mirror).rstrip('/')}/" for mirror in params.mirrors]
+    for file in params.files:
+        source = fetch_file(file, [*local_folder(), *mirrors], params)
+        if source in mirrors:
+            first = mirrors.index(source)
+            mirrors = mirrors[first:] + mirrors[:first]
+
+
+def fetch_file(file: FileParams, sources: Sequence[str], params: FetchParams) -> str | None:
+    """Bring one file from the first source that has the right one, unless it is already there.
+
+    Returns
+    -------
+    str or None
+        The source, if one was needed.
 
     Raises
     ------
@@ -70,9 +86,9 @@ def fetch_file(file: FileParams, params: FetchParams) -> None:
     target = RAW_FOLDER / file.name
     if target.is_file() and sha256(target) == file.sha256:
         print(f"{file.name}: already there")
-        return
+        return None
     failures = []
-    for source in list_sources(params):
+    for source in sources:
         try:
             with replacing(target) as temporary:
                 copy_from(source, file.name, temporary, params)
@@ -82,7 +98,7 @@ def fetch_file(file: FileParams, params: FetchParams) -> None:
             print(f"{file.name}: passed over {failures[-1]}")
         else:
             print(f"{file.name}: from {source}")
-            return
+            return source
     raise StageError(
         "\n  ".join([f"{target}: no source has the right file:", *failures])
         + f"\nget the four files elsewhere and set {LOCAL_FOLDER_VARIABLE} to their folder, "
@@ -90,12 +106,11 @@ def fetch_file(file: FileParams, params: FetchParams) -> None:
     )
 
 
-def list_sources(params: FetchParams) -> Iterator[str]:
-    """Yield the places to look in, each to be followed by a file's name."""
-    if folder := os.environ.get(LOCAL_FOLDER_VARIABLE):
-        yield f"{Path(folder).expanduser()}/"
-    for mirror in params.mirrors:
-        yield f"{str(mirror).rstrip('/')}/"
+def local_folder() -> list[str]:
+    """List the folder that the user has set, to be followed by a file's name, or nothing."""
+    folder = os.environ.get(LOCAL_FOLDER_VARIABLE)
+    # pathlib's own expanduser fails where a user has no home
+    return [f"{Path(os.path.expanduser(folder))}/"] if folder else []  # noqa: PTH111
 
 
 def copy_from(source: str, name: str, target: Path, params: FetchParams) -> None:
@@ -112,7 +127,7 @@ def copy_from(source: str, name: str, target: Path, params: FetchParams) -> None
     try:
         content = Path(source, name).read_bytes()
     except OSError as error:
-        raise SourceError(error.strerror) from None
+        raise SourceError(error.strerror or error) from None
     target.write_bytes(content)
 
 
@@ -130,8 +145,10 @@ def download(mirror: str, name: str, target: Path, params: FetchParams) -> None:
     for attempt in range(1, params.retries + 2):
         try:
             downloader(mirror + name, str(target), None)
-        except (requests.RequestException, ValueError) as error:  # not a full disk's OSError
-            reason, may_pass = explain(error, params.timeout)
+        except (OSError, ValueError) as error:
+            if getattr(error, "errno", None):  # a full disk's: requests' own have none
+                raise
+            reason, may_pass = explain(error, mirror, params.timeout)
             if not may_pass or attempt > params.retries:
                 raise SourceError(reason) from None
             print(f"{name}: trying {mirror} again: {reason}")
@@ -140,7 +157,7 @@ def download(mirror: str, name: str, target: Path, params: FetchParams) -> None:
             return
 
 
-def explain(error: Exception, timeout: float) -> tuple[str, bool]:
+def explain(error: Exception, mirror: str, timeout: float) -> tuple[str, bool]:
     """Put a failed download in a few words, and tell whether a retry may help."""
     if isinstance(error, requests.HTTPError):
         response = error.response
@@ -151,9 +168,22 @@ def explain(error: Exception, timeout: float) -> tuple[str, bool]:
     reason = getattr(cause, "strerror", None) or repr(cause)
     if isinstance(cause, TimeoutError):
         reason = f"not a byte for {timeout:g} seconds"
-    if isinstance(error, requests.exceptions.ProxyError):
-        reason = f"the proxy set in the environment: {reason}"
-    return f"{reason:.200}", isinstance(error, OSError)
+    place = name_setting(error, mirror) or getattr(cause, "filename", None)
+    may_pass = isinstance(error, requests.RequestException) and not isinstance(error, ValueError)
+    return (f"{place}: " if place else "") + f"{reason:.200}", may_pass
+
+
+def name_setting(error: Exception, mirror: str) -> str | None:
+    """Name what the user has set in the environment that a failed download may be due to."""
+    proxy = requests.utils.select_proxy(mirror, requests.utils.get_environ_proxies(mirror))
+    is_malformed = isinstance(error, ValueError) and proxy
+    if is_malformed or isinstance(error, requests.exceptions.ProxyError):
+        return "the proxy set in the environment"
+    if isinstance(error, requests.exceptions.SSLError) or type(error) is OSError:  # no such bundle
+        for variable in CA_BUNDLE_VARIABLES:
+            if path := os.environ.get(variable):
+                return f"{variable}={path}"
+    return None
 
 
 def check_digest(path: Path, expected: str) -> None:

@@ -36,6 +36,7 @@ class Misbehaving(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.server.requests.append(self.path)
+        self.server.passwords.append(self.headers["Authorization"])
         asked = sum(path.startswith("/once/") for path in self.server.requests)
         _, fault, name = self.path.split("/")
         right = RIGHT[name]
@@ -53,6 +54,8 @@ class Misbehaving(BaseHTTPRequestHandler):
             "mnist": lambda: self.answer(200, PLAIN_MNIST),
             "garbled": lambda: self.wfile.write(b"\0\1\2\3\r\n\r\n"),
             "once": lambda: self.answer(200 if asked > 1 else 503, right),
+            "first": lambda: self.answer(200 if name == TRAIN_IMAGES else 404, right),
+            "others": lambda: self.answer(404 if name == TRAIN_IMAGES else 200, right),
         }
         answers[fault]()
 
@@ -79,10 +82,17 @@ class Server(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Misbehaving)
         self.requests: list[str] = []
+        self.passwords: list[str | None] = []
         self.over = threading.Event()
 
     def mirror(self, fault: str) -> str:
         return f"http://127.0.0.1:{self.server_port}/{fault}/"
+
+
+@pytest.fixture
+def fresh(fresh: Clone) -> Clone:
+    """One that asks the server directly, whatever proxy the user has set."""
+    return Clone(fresh.path, fresh.environment | {"no_proxy": "*"})
 
 
 @pytest.fixture
@@ -162,11 +172,11 @@ def test_when_no_mirror_serves_each_is_listed_with_its_reason(
 def test_bad_mirrors_are_passed_over_with_a_line(fresh: Clone, server: Server) -> None:
     code, log = fetch(fresh, *map(server.mirror, [*FAULTS, "moved"]))
     assert code == 0
-    for name in RIGHT:
-        for fault, reason in FAULTS.items():
-            assert f"{name}: passed over {server.mirror(fault)}: {reason}" in log
+    for fault, reason in FAULTS.items():
+        assert f"{TRAIN_IMAGES}: passed over {server.mirror(fault)}: {reason}" in log
+    for name in RIGHT:  # the next file begins at the mirror that worked
         assert f"{name}: from {server.mirror('moved')}" in log
-    assert log.count("\n") == len(RIGHT) * (len(FAULTS) + 1), "no progress bar off a terminal"
+    assert log.count("\n") == len(FAULTS) + len(RIGHT), "no progress bar off a terminal"
     assert raw_files(fresh) == RIGHT
 
     server.requests.clear()
@@ -186,12 +196,82 @@ def test_trouble_that_may_pass_is_tried_again_and_a_404_is_not(
     assert [path.split("/")[1] for path in asked] == ["missing", "once", "once"]
 
 
-def test_a_dead_proxy_is_named(fresh: Clone, server: Server, unused_port: int) -> None:
-    proxy = f"http://127.0.0.1:{unused_port}"
-    code, log = fetch(fresh, server.mirror("good"), http_proxy=proxy, no_proxy="")
+def test_a_file_that_only_an_earlier_mirror_has_is_found_there(
+    fresh: Clone, server: Server
+) -> None:
+    silent, first, others = map(server.mirror, ("silent", "first", "others"))
+    code, log = fetch(fresh, silent, others, first)
+    assert code == 0
+    sources = dict(line.split(": from ") for line in log.splitlines() if ": from " in line)
+    assert sources == dict.fromkeys(RIGHT, others) | {TRAIN_IMAGES: first}
+    # The second file asks, after the mirror of the first, the others in their order.
+    assert sum(path.startswith("/silent/") for path in server.requests) == 2
+    assert raw_files(fresh) == RIGHT
+
+
+DEAD_PROXY = "http://127.0.0.1:{port}"
+
+
+@pytest.mark.parametrize(
+    ("variable", "proxy", "reason"),
+    [
+        ("http_proxy", DEAD_PROXY, "Connection refused"),
+        ("all_proxy", DEAD_PROXY, "Connection refused"),
+        ("http_proxy", "http://[", "LocationParseError("),
+        ("http_proxy", "http://", "InvalidProxyURL("),
+        ("all_proxy", "socks5://127.0.0.1", "InvalidSchema('Missing dependencies for SOCKS"),
+    ],
+)
+def test_a_proxy_that_does_not_work_is_named(
+    variable: str, proxy: str, reason: str, fresh: Clone, server: Server, unused_port: int
+) -> None:
+    # An empty name in small letters takes the user's own away, in capitals too, but of no_proxy.
+    none = dict.fromkeys(("http_proxy", "all_proxy", "no_proxy", "NO_PROXY"), "")
+    environment = none | {variable: proxy.format(port=unused_port)}
+    code, log = fetch(fresh, server.mirror("good"), **environment)
     assert code == 1
-    assert "the proxy set in the environment: Connection refused" in log
+    assert f"the proxy set in the environment: {reason}" in log
     assert server.requests == []
+
+
+def test_no_proxy_of_the_user_comes_between_these_tests_and_their_server(
+    fresh: Clone, server: Server, unused_port: int
+) -> None:
+    names = ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY")
+    proxies = dict.fromkeys(names, f"http://127.0.0.1:{unused_port}")
+    assert fetch(fresh, server.mirror("good"), **proxies, NO_PROXY="")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("variable", "content", "reason"),
+    [
+        ("REQUESTS_CA_BUNDLE", None, "OSError('Could not find a suitable TLS CA certificate"),
+        ("CURL_CA_BUNDLE", None, "OSError('Could not find a suitable TLS CA certificate"),
+        ("REQUESTS_CA_BUNDLE", "no certificate", "[X509: NO_CERTIFICATE_OR_CRL_FOUND]"),
+    ],
+)
+def test_a_bundle_of_certificates_that_cannot_be_used_is_named_and_the_next_mirror_tried(
+    variable: str, content: str | None, reason: str, fresh: Clone, server: Server, tmp_path: Path
+) -> None:
+    bundle = tmp_path / "bundle.pem"
+    if content:
+        bundle.write_text(content)
+    secure = server.mirror("good").replace("http:", "https:")
+    environment = {"REQUESTS_CA_BUNDLE": "", variable: str(bundle)}
+    code, log = fetch(fresh, secure, server.mirror("good"), **environment)
+    assert code == 0
+    assert f"passed over {secure}: {variable}={bundle}: {reason}" in log
+    assert raw_files(fresh) == RIGHT
+
+
+@pytest.mark.parametrize("netrc", [b"default login me password secret\n", b"\xff\xfe"])
+def test_no_password_of_the_user_is_sent_to_a_mirror(
+    netrc: bytes, fresh: Clone, server: Server, tmp_path: Path
+) -> None:
+    (tmp_path / ".netrc").write_bytes(netrc)
+    (tmp_path / ".netrc").chmod(0o600)
+    assert fetch(fresh, server.mirror("good"), HOME=str(tmp_path))[0] == 0
+    assert server.passwords == [None] * len(RIGHT)
 
 
 def test_a_local_folder_wins_and_its_wrong_files_are_passed_over(
@@ -207,6 +287,25 @@ def test_a_local_folder_wins_and_its_wrong_files_are_passed_over(
     assert f"{TEST_LABELS}: passed over {tmp_path}/: another file" in log
     assert f"{TEST_IMAGES}: passed over {tmp_path}/: No such file or directory" in log
     assert sorted(server.requests) == [f"/good/{TEST_IMAGES}", f"/good/{TEST_LABELS}"]
+    assert raw_files(fresh) == RIGHT
+
+
+@pytest.mark.parametrize(
+    ("folder", "passed_over"),
+    [
+        ("", None),
+        ("params.yaml", "params.yaml/: Not a directory"),
+        ("no/such", "no/such/: No such file or directory"),
+        ("~no-such-user/x", "~no-such-user/x/: No such file or directory"),
+    ],
+)
+def test_a_local_folder_that_is_none_is_passed_over(
+    folder: str, passed_over: str | None, fresh: Clone, server: Server
+) -> None:
+    code, log = fetch(fresh, server.mirror("good"), FASHION_MNIST_DIR=folder)
+    assert code == 0
+    for name in RIGHT:
+        assert (f"{name}: passed over {passed_over}" in log) == bool(passed_over)
     assert raw_files(fresh) == RIGHT
 
 

@@ -8,6 +8,25 @@ OF_ANOTHER_REPOSITORY := $(shell env -i PATH="$(PATH)" git rev-parse --local-env
 unexport $(OF_ANOTHER_REPOSITORY) $(filter PYTHON%,$(.VARIABLES))
 SETUP := .venv/.ready
 UNREAD := [ $$? = 141 ] # no error: `| head -1` has read enough
+# A .venv doesn't outlive a move of its folder, nor its Python's removal or upgrade.
+DEAD := $(shell [ ! -e .venv/pyvenv.cfg ] \
+	|| { grep -qsF -e " $(CURDIR)/.venv" -e " $$(readlink -f .venv)" .venv/pyvenv.cfg \
+	&& .venv/bin/python -c 'import pip'; } 2>/dev/null || echo dead)
+# DVC asks for the user's name and home, which a user of a container may not have.
+export LOGNAME := $(or $(LOGNAME),$(USER),$(shell id -un 2>/dev/null))
+export HOME := $(or $(HOME),$(shell unset HOME; echo ~))
+
+# Asked before minutes go into .venv; whoever told DVC to do without Git has the pipeline, at least.
+all test test-faults test-seeds test-readme demo verify bench seeds experiments plots: in-git
+.PHONY: in-git
+in-git:
+	@if grep -qsi 'no_scm = true' .dvc/config.local; then exit; fi; \
+	if ! command -v git >/dev/null; then echo "error: git is not installed" >&2; exit 1; fi; \
+	if reason=$$(git rev-parse --git-dir 2>&1); then exit; fi; \
+	if [ -e .git ]; then echo "$$reason" >&2; exit 1; fi; \
+	echo "error: $(CURDIR) is no Git repository. Make it one: git init && git add --all &&" \
+		"git commit -m start; or do without: make setup && .venv/bin/dvc config --local core.no_scm true" >&2; \
+	exit 1
 
 .PHONY: all
 all: $(SETUP) ## Set up .venv and run the whole pipeline (the default)
@@ -16,11 +35,14 @@ all: $(SETUP) ## Set up .venv and run the whole pipeline (the default)
 .PHONY: setup
 setup: $(SETUP) ## Set up .venv with the packages of requirements.txt
 
-$(SETUP): requirements.txt
+$(SETUP): requirements.txt $(DEAD)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
-	$(PYTHON) -m venv .venv
+	$(PYTHON) -m venv $(DEAD:dead=--clear) .venv
 	python -m pip install --quiet --requirement requirements.txt
 	touch $@
+
+.PHONY: dead
+dead:
 
 .PHONY: test
 test: $(SETUP) ## Run the tests, under five minutes; needs neither the data set nor a network

@@ -66,8 +66,8 @@ test-fuzz: $(SETUP) ## Try the readers and writers on 5,000 examples a test: som
 	pytest --hypothesis-profile=thorough $(FUZZED)
 
 .PHONY: test-cpus
-test-cpus: $(SETUP) ## Compare with emulated Intel and AMD CPUs (needs qemu-user): some minutes
-	pytest -m slow --numprocesses 0 tests/test_other_cpus.py
+test-cpus: $(SETUP) ## Compare with emulated CPUs (needs qemu-user) and another libm: some minutes
+	pytest -m slow --numprocesses 0 tests/test_other_cpus.py tests/test_libm.py
 
 .PHONY: verify
 verify: $(SETUP) ## Rebuild HEAD in an empty clone, compare with dvc.lock (TARGET=train@lenet5 narrows it)

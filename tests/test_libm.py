@@ -36,6 +36,9 @@ PRINT_SOME = "import math; print(math.pow(2, 0.5), math.exp(1), math.log(2), mat
 LENET5 = ("check", "fetch", "split", "train lenet5", "evaluate lenet5", "predict lenet5")
 
 
+pytestmark = pytest.mark.slow
+
+
 @pytest.fixture
 def other_libm(tmp_path: Path, source: Clone) -> str:
     """A library to preload, whose functions round another way."""

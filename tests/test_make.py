@@ -1,5 +1,6 @@
 """make, where the clone, its user or its Python are not what they were or should be."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -98,6 +99,7 @@ def test_without_git_a_line_says_so(unpacked: Clone, tmp_path: Path) -> None:
 
 def test_in_a_clone_of_another_user_git_says_what_to_do(clone: Clone) -> None:
     mark_as_set_up(clone)
-    printed = clone.run("make", check=False, GIT_TEST_ASSUME_DIFFERENT_OWNER="1").stdout
+    strict = {"GIT_TEST_ASSUME_DIFFERENT_OWNER": "1", "GIT_CONFIG_GLOBAL": os.devnull}
+    printed = clone.run("make", check=False, **strict).stdout
     assert f"git config --global --add safe.directory {clone.path}" in printed
     assert "no Git repository" not in printed

@@ -20,15 +20,14 @@ from stages.common.fashion_mnist import (
     TRAIN_LABELS,
 )
 from stages.common.files import replacing, sha256, write_bytes
-from stages.common.layout import RAW_FOLDER
+from stages.common.layout import LOCAL_FOLDER_VARIABLE, RAW_FOLDER
 from stages.common.params import FetchParams, FileParams, SyntheticParams, load_params
 from stages.raw import synthetic
 from stages.raw.idx import encode_idx
 
-LOCAL_FOLDER_VARIABLE = "FASHION_MNIST_DIR"
 CHUNK_SIZE = 1 << 16
 CA_BUNDLE_VARIABLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")  # of requests, the first that is set
-PASSING = {408, 429, 500, 502, 503, 504}  # HTTP statuses that a retry may cure
+TRANSIENT = {408, 429, 500, 502, 503, 504}  # HTTP statuses that a retry may cure
 
 
 class SourceError(Exception):
@@ -148,8 +147,8 @@ def download(mirror: str, name: str, target: Path, params: FetchParams) -> None:
         except (OSError, ValueError) as error:
             if getattr(error, "errno", None):  # a full disk's: requests' own have none
                 raise
-            reason, may_pass = explain(error, mirror, params.timeout)
-            if not may_pass or attempt > params.retries:
+            reason, transient = explain(error, mirror, params.timeout)
+            if not transient or attempt > params.retries:
                 raise SourceError(reason) from None
             print(f"{name}: trying {mirror} again: {reason}")
             time.sleep(attempt)
@@ -161,7 +160,7 @@ def explain(error: Exception, mirror: str, timeout: float) -> tuple[str, bool]:
     """Put a failed download in a few words, and tell whether a retry may help."""
     if isinstance(error, requests.HTTPError):
         response = error.response
-        return f"HTTP {response.status_code} {response.reason}", response.status_code in PASSING
+        return f"HTTP {response.status_code} {response.reason}", response.status_code in TRANSIENT
     cause: BaseException = error
     while cause.__context__:  # requests wraps urllib3, which wraps the socket's error
         cause = cause.__context__
@@ -169,8 +168,8 @@ def explain(error: Exception, mirror: str, timeout: float) -> tuple[str, bool]:
     if isinstance(cause, TimeoutError):
         reason = f"not a byte for {timeout:g} seconds"
     place = name_setting(error, mirror) or getattr(cause, "filename", None)
-    may_pass = isinstance(error, requests.RequestException) and not isinstance(error, ValueError)
-    return (f"{place}: " if place else "") + f"{reason:.200}", may_pass
+    transient = isinstance(error, requests.RequestException) and not isinstance(error, ValueError)
+    return (f"{place}: " if place else "") + f"{reason:.200}", transient
 
 
 def name_setting(error: Exception, mirror: str) -> str | None:

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from stages.classifier.inference import Score, score
 from stages.classifier.network import ImageClassifier, build_network, count_parameters
 from stages.classifier.weights import write_network
-from stages.common.console import StageError, run_stage
+from stages.common.console import StageError, refuse, run_stage
 from stages.common.determinism import derive_seed, make_torch_deterministic
 from stages.common.history import write_history
 from stages.common.layout import (
@@ -180,10 +180,8 @@ def read_pixel_statistics() -> dict[str, Any]:
             return pixels
     except (OSError, ValueError, TypeError, KeyError, RecursionError):
         pass
-    raise StageError(
-        f"{PIXEL_STATISTICS}: missing, or doesn't hold a mean and a standard deviation; "
-        "delete it and run `dvc repro split`"
-    )
+    reason = "missing, or doesn't hold a mean and a standard deviation"
+    raise refuse(PIXEL_STATISTICS, reason, "split")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from pathlib import Path
 import yaml
 
 from stages.common.console import StageError, format_table, run_stage
-from stages.fetch import LOCAL_FOLDER_VARIABLE
+from stages.common.layout import LOCAL_FOLDER_VARIABLE
 from tools.commands import clone_of_head, run
 
 ABSENT = "absent"

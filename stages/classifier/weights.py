@@ -5,8 +5,9 @@ from pathlib import Path
 import torch
 
 from stages.classifier.network import ImageClassifier, build_network
+from stages.common.console import refuse
 from stages.common.params import RecipeParams
-from stages.common.tensors import read_tensors, refuse, write_tensors
+from stages.common.tensors import read_tensors, write_tensors
 
 
 def write_network(path: Path, name: str, network: ImageClassifier) -> None:

@@ -17,6 +17,11 @@ class StageError(Exception):
     """A problem that the user can solve. Its text says what is wrong, where, and what to do."""
 
 
+def refuse(path: Path, reason: str, rebuild: str) -> StageError:
+    """Make the error that says what is wrong with a file, and which stage writes it anew."""
+    return StageError(f"{path}: {reason}; delete it and run `dvc repro {rebuild}`")
+
+
 def run_stage(main: Callable[[], None]) -> NoReturn:
     """Run a stage's ``main`` and exit: 0 when it returns, else non-zero after one clear line.
 

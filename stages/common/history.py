@@ -5,7 +5,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from stages.common.console import StageError
+from stages.common.console import refuse
 from stages.common.files import write_csv
 
 CURVES = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
@@ -34,8 +34,6 @@ def read_history(path: Path) -> list[dict[str, float]]:
     except (OSError, ValueError, TypeError, KeyError, csv.Error):
         history = []
     if not history or not all(math.isfinite(x) for row in history for x in row.values()):
-        raise StageError(
-            f"{path}: missing, or not the history of a training; "
-            f"delete it and run `dvc repro train@{path.parent.name}`"
-        )
+        reason = "missing, or not the history of a training"
+        raise refuse(path, reason, f"train@{path.parent.name}")
     return history

@@ -5,6 +5,8 @@ from pathlib import Path
 
 from stages.common.console import StageError
 
+LOCAL_FOLDER_VARIABLE = "FASHION_MNIST_DIR"  # names a folder that holds the raw files
+
 CHECKED_FILE = Path("data/params_checked.txt")
 RAW_FOLDER = Path("data/raw")
 SPLIT_FOLDER = Path("data/split")

@@ -8,7 +8,7 @@ import safetensors
 import safetensors.torch
 import torch
 
-from stages.common.console import StageError
+from stages.common.console import StageError, refuse
 from stages.common.fashion_mnist import CLASS_NAMES, IMAGE_SIZE
 from stages.common.files import write_bytes
 
@@ -67,11 +67,6 @@ def read_tensors(path: Path, rebuild: str) -> tuple[dict[str, torch.Tensor], dic
         raise refuse(path, "a safetensors file that this pipeline didn't write", rebuild) from None
     except (OSError, RuntimeError, safetensors.SafetensorError) as error:
         raise refuse(path, f"not a whole safetensors file ({error!s:.120})", rebuild) from None
-
-
-def refuse(path: Path, reason: str, rebuild: str) -> StageError:
-    """Make the error that says what is wrong with a file and how to rebuild it."""
-    return StageError(f"{path}: {reason}; delete it and run `dvc repro {rebuild}`")
 
 
 def write_split(path: Path, examples: LabelledImages, dataset: str) -> None:

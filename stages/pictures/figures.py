@@ -31,7 +31,7 @@ STYLE = {
     "figure.dpi": 110,
 }
 SAMPLES_PER_CLASS = 12
-PREDICTIONS = (6, 12)  # rows and columns
+PREDICTIONS_GRID = (6, 12)  # rows and columns
 TITLED_COLUMNS = 3
 TITLE_WIDTH = 40  # characters of a file's name in a line
 MOST_TITLED = 300  # takes half a minute; of twice as many, matplotlib would draw none
@@ -61,7 +61,9 @@ def draw_samples(path: Path, examples: LabelledImages, dataset: str) -> None:
         for label, name in enumerate(CLASS_NAMES):
             images = examples.images[examples.labels == label]
             for column, axes in enumerate(grid[label]):
-                _show_image(axes, images[column] if column < len(images) else None)
+                _clear(axes)
+                if column < len(images):
+                    _show_image(axes, images[column])
             grid[label, 0].set_ylabel(name, rotation=0, ha="right", va="center")
         figure.suptitle(f"Samples of the training split of {dataset}")
 
@@ -107,7 +109,7 @@ def draw_filters(path: Path, name: str, weights: torch.Tensor) -> None:
     rows = math.ceil(len(weights) / FILTER_COLUMNS)
     with picture(path, 8, 0.7 + rows) as figure:
         for index, axes in enumerate(figure.subplots(rows, FILTER_COLUMNS, squeeze=False).flat):
-            _show_image(axes, None)
+            _clear(axes)
             if index < len(weights):
                 values = weights[index, 0]
                 limit = values.abs().max().item() or 1.0
@@ -126,11 +128,11 @@ def draw_predictions(
 
     ``predicted``, int64 [N], are the classes, ``confidence``, float32 [N], their probabilities.
     """
-    rows, columns = PREDICTIONS
+    rows, columns = PREDICTIONS_GRID
     with picture(path, 14, 9) as figure:
         for index, axes in enumerate(figure.subplots(rows, columns).flat):
+            _clear(axes)
             if index >= len(examples):
-                _show_image(axes, None)
                 continue
             _show_image(axes, examples.images[index])
             label, truth = predicted[index], examples.labels[index]
@@ -151,16 +153,21 @@ def draw_titled(
     with warnings.catch_warnings(), picture(path, 13, 3.2 * rows) as figure:
         warnings.filterwarnings("ignore", "Glyph .* missing")  # a box stands for such a letter
         for index, axes in enumerate(figure.subplots(rows, TITLED_COLUMNS, squeeze=False).flat):
-            _show_image(axes, images[index] if index < len(images) else None)
+            _clear(axes)
             if index < len(images):
+                _show_image(axes, images[index])
                 name, answer = titles[index]
                 title = f"{textwrap.fill(name, TITLE_WIDTH)}\n{answer}"
                 axes.set_title(title, fontsize=8, parse_math=False)
 
 
-def _show_image(axes: Axes, image: torch.Tensor | None) -> None:
+def _clear(axes: Axes) -> None:
+    """Leave nothing but white."""
     axes.set(xticks=[], yticks=[])
     axes.grid(visible=False)
     axes.spines[:].set_visible(False)
-    if image is not None:
-        axes.imshow(image[0], cmap="gray_r", vmin=0, vmax=255)
+
+
+def _show_image(axes: Axes, image: torch.Tensor) -> None:
+    """Show an image, uint8 [1, 28, 28], dark on white."""
+    axes.imshow(image[0], cmap="gray_r", vmin=0, vmax=255)

@@ -46,7 +46,7 @@ def read_picture(path: Path) -> torch.Tensor:
         )
     rows, columns = shown.any(axis=1).nonzero()[0], shown.any(axis=0).nonzero()[0]
     garment = grey[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    return torch.from_numpy(fit(garment))[None]
+    return torch.from_numpy(resize_and_centre(garment))[None]
 
 
 def read_grey(path: Path) -> np.ndarray:
@@ -95,7 +95,7 @@ def to_grey(picture: Image.Image) -> np.ndarray:
     return np.asarray(picture.convert("L"), np.float32)
 
 
-def fit(garment: np.ndarray) -> np.ndarray:
+def resize_and_centre(garment: np.ndarray) -> np.ndarray:
     """Resize a garment, float32 [H, W], to fill uint8 [28, 28] one way, centred the other way."""
     scale = IMAGE_SIZE / max(garment.shape)
     height, width = (max(1, round(edge * scale)) for edge in garment.shape)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from stages.common.console import StageError
+from stages.common.console import StageError, refuse
 from stages.common.fashion_mnist import IMAGE_SIZE
 
 UNSIGNED_BYTE = 0x08
@@ -49,7 +49,7 @@ def read_labels(path: Path, classes: int) -> np.ndarray:
 def read_idx(path: Path, dimensions: int) -> np.ndarray:
     """Read a gzipped IDX file of unsigned bytes with the given number of dimensions.
 
-    Holds no more than the size that the header tells and what one read of the gzip file unpacks.
+    Holds in memory no more than the size in the header plus what one read of the gzip file unpacks.
 
     Raises
     ------
@@ -86,4 +86,4 @@ def encode_idx(array: np.ndarray) -> bytes:
 
 
 def _refuse(path: Path, reason: str) -> StageError:
-    return StageError(f"{path}: {reason}; delete the file and run `dvc repro fetch`")
+    return refuse(path, reason, "fetch")

@@ -111,7 +111,7 @@ def wait_for_the_stage(clone: Clone) -> Path:
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         for log in clone.path.glob(".dvc/tmp/exps/run/*/*.out"):
-            if "> python -m stages.check" in log.read_text():
+            if "> exec python -m stages.check" in log.read_text():
                 return log.with_suffix(".json")
         time.sleep(0.1)
     raise AssertionError("the stage didn't start")

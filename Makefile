@@ -78,7 +78,7 @@ bench: $(SETUP) ## Measure speed and memory against a plain loop and the machine
 	python -m tools.bench
 
 .PHONY: seeds
-seeds: $(SETUP) ## Train from five seeds as queued experiments, write metrics/seeds.json: over an hour
+seeds: $(SETUP) ## Train from five seeds as queued experiments, write metrics/seeds.json: an hour
 	python -m tools.seeds
 
 .PHONY: experiments

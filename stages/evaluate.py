@@ -38,7 +38,7 @@ def main() -> None:
     name = parser.parse_args().network
 
     params = load_params()
-    make_torch_deterministic(params.train.threads)
+    make_torch_deterministic()
     network = read_network(model_file(name), name, params.recipe(name))
     history = read_history(history_file(name))
     splits, dataset = read_splits()

@@ -32,7 +32,7 @@ def main() -> None:
     arguments = parse_arguments()
     name = arguments.network
     params = load_params()
-    make_torch_deterministic(params.train.threads)
+    make_torch_deterministic()
     network = read_network(model_file(name), name, params.recipe(name))
     if arguments.pictures:
         classify_pictures(network, params, arguments.pictures, arguments.json, arguments.save)

@@ -38,7 +38,7 @@ def main() -> None:
     recipe = params.recipe(name)
     if "DVC_STAGE" in os.environ:  # the link may be newer than the latest check
         refuse_linked_folders([name])
-    make_torch_deterministic(params.train.threads)
+    make_torch_deterministic()
     device = choose_device(params.train.device)
     train, _ = read_split(split_file("train"))
     val, _ = read_split(split_file("val"))

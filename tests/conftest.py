@@ -29,14 +29,13 @@ TINY_PARAMS = {
     "fetch.synthetic.train_images": 1000,
     "fetch.synthetic.test_images": 200,
     "train.epochs": 2,
-    "train.threads": 1,  # networks this small gain nothing from more
     "two_conv.channels": [4, 8],
     "two_conv.batch_size": 50,
     "lenet5.batch_size": 50,
 }
 
-# Not passed on from the user: the data set, and make's word that it runs under `make test`.
-LEFT_OUT = ("FASHION_MNIST_DIR", "MAKE", "MFLAGS")
+# Not passed on from the user: the project's settings, and make's word that it runs a test.
+LEFT_OUT = ("FASHION_MNIST_", "MAKE", "MFLAGS")
 
 
 # One worker makes `built`, for the longest file; the other begins with two that do without.

@@ -1,7 +1,11 @@
 """make bench: its measurements run, on what the project trains."""
 
+import json
+
 import pytest
 
+from tests.conftest import Clone
+from tools.bench import accuracy, scaling
 from tools.bench.speed import Speed, report
 from tools.bench.worker import measure_in_new_process
 
@@ -22,3 +26,38 @@ def test_the_table_tells_ratios(capsys: pytest.CaptureFixture[str]) -> None:
     report({"lenet5": Speed(ours=3000, unpinned=3300, plain=1500, gflops=50)}, sgemm=100)
     *_, row = capsys.readouterr().out.splitlines()
     assert row.split() == ["lenet5", "3,000", "3,300", "+10%", "1,500", "2.00", "50", "50%"]
+
+
+def test_both_loops_are_compared_on_the_validation_split(built: Clone) -> None:
+    worker = ("python", "-m", "tools.bench.worker")
+    plain = json.loads(built.run(*worker, "plain_curve", "lenet5", "1").stdout)["val"]
+    ours = json.loads(built.run(*worker, "our_accuracy", "lenet5", "1", "1").stdout)["val"]
+    assert len(plain) == built.params()["train"]["epochs"]
+    assert all(0.1 < val <= 1 for val in (*plain, ours))
+
+
+def test_the_plain_loop_is_taken_at_the_best_of_its_epochs() -> None:
+    summary = accuracy.summarise_plain([[0.8, 0.9, 0.9], [0.7, 0.8, 0.6]])
+    assert summary == {"mean": 0.85, "accuracies": [0.9, 0.8], "epochs": [2, 2]}
+
+
+def test_the_time_to_accuracy_is_the_epochs_by_the_speed(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    found = json.loads(accuracy.SUMMARY.read_text())["lenet5"]
+    accuracy.report({"lenet5": Speed(ours=5400, unpinned=0, plain=2700, gflops=0)})
+    *_, row = capsys.readouterr().out.splitlines()
+    plain_seconds = sum(found["plain"]["epochs"]) / 3 * 20
+    assert f"{plain_seconds:.0f} s" in row
+    assert row.split()[-1] == f"{plain_seconds / (found['ours']['epochs'] * 10):.1f}"
+
+
+def test_more_workers_are_timed_on_the_same_weights(capsys: pytest.CaptureFixture[str]) -> None:
+    scaling.report({"lenet5": {1: 0.016, 2: 0.008}})
+    *_, row = capsys.readouterr().out.splitlines()
+    assert row.split() == ["lenet5,", "2", "workers", "8.0", "ms", "2.00"]
+    one, two = (
+        measure_in_new_process("ours", "lenet5", "2", FASHION_MNIST_WORKERS=workers)["weights"]
+        for workers in ("1", "2")
+    )
+    assert one == two

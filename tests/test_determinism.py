@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from stages.common.determinism import PINS, derive_seed
+from stages.common.determinism import ONE_THREAD, PINS, derive_seed
 from tests.conftest import Clone
 
 STAGES = ("check", "fetch", "split", "train", "evaluate", "predict")
@@ -20,9 +20,9 @@ USERS_SETTINGS = {
     "OMP_MAX_ACTIVE_LEVELS": "0",
     "OMP_THREAD_LIMIT": "1",
     "ONEDNN_MAX_CPU_ISA": "SSE41",
-    "OMP_NUM_THREADS": "1",
+    "OMP_NUM_THREADS": "3",
     "DNNL_MAX_CPU_ISA": "SSE41",
-    "MKL_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "3",
     "MPLBACKEND": "svg",
 }
 
@@ -49,8 +49,9 @@ def test_no_stage_imports_torch_before_the_pins_are_set(source: Clone, stage: st
     if stage in ("check", "fetch"):
         assert seen is None, "it does without torch"
         return
-    assert {name for name in USERS_SETTINGS if name in seen} == {"MPLBACKEND", *PINS}
-    assert {name: seen[name] for name in PINS} == PINS
+    ours = PINS | ONE_THREAD
+    assert {name for name in USERS_SETTINGS if name in seen} == {"MPLBACKEND", *ours}
+    assert {name: seen[name] for name in ours} == ours
 
 
 def test_neither_settings_of_the_user_nor_a_single_core_change_a_byte(
@@ -63,11 +64,35 @@ def test_neither_settings_of_the_user_nor_a_single_core_change_a_byte(
         clone.run(*one_core, f"stages.{stage}", "lenet5", **settings)
     assert clone.git("status", "--porcelain") == "", "metrics or plots changed"
 
-    clone.set_params({"train.threads": 2})
-    clone.run("python", "-m", "stages.train", "lenet5")
     weights = clone.read("models/lenet5/model.safetensors")
     clone.run(*one_core, "stages.train", "lenet5", **settings)
     assert clone.read("models/lenet5/model.safetensors") == weights
+
+
+@pytest.mark.parametrize("network", ["two_conv", "lenet5"])
+def test_no_number_of_workers_changes_a_byte(clone: Clone, network: str) -> None:
+    clone.set_params({f"{network}.dropout": 0.1})  # each shard draws
+    outputs = [
+        f"models/{network}/model.safetensors",
+        f"metrics/{network}.json",
+        f"data/predictions/{network}.csv",
+    ]
+    found = []
+    for workers in ("1", "2", "4"):
+        for stage in ("train", "evaluate", "predict"):
+            done = clone.stage(stage, network, FASHION_MNIST_WORKERS=workers)
+            assert done.returncode == 0, done.stdout
+        found.append([clone.read(path) for path in outputs])
+    assert found[0] == found[1] == found[2]
+
+
+def test_a_wrong_number_of_workers_is_refused_in_a_line(clone: Clone) -> None:
+    for wrong in ("two", "0", "-1", "1.5"):
+        done = clone.stage("predict", "lenet5", FASHION_MNIST_WORKERS=wrong)
+        assert done.returncode == 1
+        assert done.stdout == (
+            f"error: FASHION_MNIST_WORKERS={wrong}: should be a number of cores, such as 1\n"
+        )
 
 
 def test_where_the_pins_cannot_hold_a_line_says_so(source: Clone) -> None:
@@ -75,7 +100,7 @@ def test_where_the_pins_cannot_hold_a_line_says_so(source: Clone) -> None:
         "import torch\n"
         "torch.ones(2).sum()\n"  # too early: torch has chosen its code
         "from stages.common.determinism import make_torch_deterministic\n"
-        "make_torch_deterministic(threads=1)"
+        "make_torch_deterministic()"
     )
     done = source.run("python", "-c", code, ATEN_CPU_CAPABILITY="default")
     assert done.stdout.startswith("warning: torch uses its DEFAULT code here, not AVX2's")

@@ -22,9 +22,7 @@ def test_a_repro_after_a_kill_at_any_moment_ends_in_the_same_lock(
     source: Clone, tmp_path: Path
 ) -> None:
     source = copy(source, tmp_path / "source")
-    source.set_params(
-        {"networks": ["lenet5"], "train.threads": 1, "fetch.synthetic.train_images": 500}
-    )
+    source.set_params({"networks": ["lenet5"], "fetch.synthetic.train_images": 500})
     whole = copy(source, tmp_path / "whole")
     start = time.monotonic()
     whole.dvc("repro")
@@ -63,7 +61,6 @@ STAGE_FOLDERS = {  # what each stage writes, and where most of it goes
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small disk")
 @pytest.mark.parametrize("command", STAGE_FOLDERS)
 def test_a_full_disk_leaves_nothing_half_written(command: str, clone: Clone) -> None:
-    clone.set_params({"train.threads": 1})  # faster for tiny batches
     folder = clone.path / STAGE_FOLDERS[command]
     with mounted(folder, "size=4k"):
         done = clone.stage(*command.split())
@@ -106,7 +103,6 @@ def test_a_training_that_diverges_names_the_step_and_keeps_the_last_good_state(
     clone.set_params(
         {
             "train.epochs": 4,
-            "train.threads": 1,  # faster for tiny batches
             "lenet5.learning_rate": 10,  # the highest that the bounds allow, as are the next two
             "lenet5.momentum": 0.99,
             "lenet5.weight_decay": 1,

@@ -48,7 +48,7 @@ from stages.common.tensors import read_split
 from stages.training.loop import Trainer
 
 params = load_params()
-make_torch_deterministic(params.train.threads)
+make_torch_deterministic()
 train, _ = read_split(Path(images))
 hashes = {}
 for name in params.networks:

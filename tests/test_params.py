@@ -22,7 +22,8 @@ TREE = load_params(REPOSITORY / "params.yaml").model_dump(mode="json")
 SEED = ([0, 2**32 - 1], [-1, 2**32, 0.5, "1", True])
 FRACTION = ([0, 0.999], [-0.001, 1, "0.5", None])
 RECIPE = {
-    "batch_size": ([2, 10_000], [1, 10_001, 64.0]),
+    "batch_size": ([8, 10_000], [1, 10_001, 64.0]),
+    "shards": ([1, 64], [0, 257, 2.0]),
     "learning_rate": ([1e-6, 10], [0, 10.001, True]),
     "muon_learning_rate": ([0, 1], [-0.001, 1.001, True]),
     "warmup": FRACTION,
@@ -50,7 +51,6 @@ BOUNDS = {  # of every key: values that are taken, and values that are not
     "split.val_fraction": ([0.001, 0.5], [0, 0.501]),
     "train.seed": SEED,
     "train.epochs": ([1, 1000], [0, 1001, 2.0]),
-    "train.threads": ([1, 256], [0, 257]),
     "train.device": (["cpu", "cuda", "mps"], ["gpu", "cuda:0", None]),
     "evaluate.average_mirrored": ([True, False], [0, 1, "yes"]),
     "two_conv.channels": ([[1, 1024]], [[8], [8, 8, 8], [0, 8], [8, 1025], ["a", "b"], 8]),
@@ -128,6 +128,14 @@ def test_all_mistakes_are_reported_together_with_suggestions(tmp_path: Path) -> 
         "lenet5.learning_rate: should be a valid number, not 'fast'",
         "trian: unknown key, did you mean 'train'?",
     ]
+
+
+def test_a_shard_has_two_images_or_more(tmp_path: Path) -> None:
+    assert refusal(tmp_path, {"lenet5.shards": 8, "lenet5.batch_size": 15}) == (
+        "lenet5: shards: 8 cut a batch of 15 into parts of fewer than 2 images; "
+        "choose fewer shards or a larger batch"
+    )
+    load(tmp_path, {"lenet5.shards": 8, "lenet5.batch_size": 16})
 
 
 @pytest.mark.parametrize(

@@ -84,11 +84,12 @@ def test_killed_three_times_it_ends_in_the_same_bytes(
     interrupted: Clone, uninterrupted: Callable[[str], list[bytes]], network: str
 ) -> None:
     assert "goes on" not in train_until(interrupted, network, 3 * STEPS)
-    log = train_until(interrupted, network, 6 * STEPS + STEPS // 2)
+    log = train_until(interrupted, network, 6 * STEPS + STEPS // 2, workers="1")
     assert f"{network}: goes on after epoch 3 of 9" in log
     log = train_until(interrupted, network, "history.csv")  # the model is in place already
     assert f"{network}: goes on after epoch 6 of 9" in log
-    done = interrupted.stage("train", network)
+    # with other workers than before: their number is no part of the state
+    done = interrupted.stage("train", network, FASHION_MNIST_WORKERS="1")
     assert f"{network}: goes on after epoch 9 of 9" in done.stdout
     assert results(interrupted, network) == uninterrupted(network)
     assert not (interrupted.path / ".resume").exists()
@@ -217,9 +218,10 @@ def test_a_lock_ends_with_its_holder_and_is_done_without_where_there_is_none(
     assert len(states) == 2
 
 
-def train_until(clone: Clone, network: str, moment: int | str) -> str:
+def train_until(clone: Clone, network: str, moment: int | str, workers: str = "2") -> str:
     """Train until a step, or the renaming of a file, at which the kernel kills the process."""
-    done = clone.run("python", "-c", TRAIN_UNTIL, str(moment), network, check=False)
+    command = ("python", "-c", TRAIN_UNTIL, str(moment), network)
+    done = clone.run(*command, check=False, FASHION_MNIST_WORKERS=workers)
     assert done.returncode == -signal.SIGKILL, done.stdout
     return done.stdout
 

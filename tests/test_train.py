@@ -1,5 +1,6 @@
 """train: the networks, the loop, and what it hands on."""
 
+import copy
 import csv
 import itertools
 import json
@@ -14,11 +15,15 @@ from torch import nn
 
 from stages.classifier.network import ImageClassifier, build_network
 from stages.classifier.weights import read_network
-from stages.common.params import Params, load_params
+from stages.common.console import StageError
+from stages.common.params import Params, RecipeParams, load_params
 from stages.networks.two_conv import FlattenChannelsLast
 from stages.training.augmentation import apply_changes, draw_changes
+from stages.training.dropout import OwnDropout
 from stages.training.loop import one_cycle
 from stages.training.optimizers import SGD, Muon, make_optimizers
+from stages.training.sharded_step import ShardedStep
+from stages.training.step import Step
 from tests.conftest import REPOSITORY, Clone
 
 NETWORKS = ("two_conv", "lenet5")
@@ -259,3 +264,58 @@ def test_the_learning_rate_climbs_to_its_peak_and_falls_towards_zero(
     assert rates[: peak + 1] == sorted(rates[: peak + 1])
     assert rates[peak + 1 :] == sorted(rates[peak + 1 :], reverse=True)
     assert 0 < rates[-1] < 0.05
+
+
+def take_a_step(network: nn.Module, recipe: RecipeParams, shards: int) -> torch.Tensor:
+    """Take a step on images that are always the same; return its loss."""
+    generator = torch.Generator().manual_seed(1)
+    images = torch.randint(256, (50, 1, 28, 28), dtype=torch.uint8, generator=generator)
+    labels = torch.randint(10, (50,), generator=generator)
+    step = Step(network, make_optimizers(network, recipe), recipe.label_smoothing)
+    return ShardedStep(step, shards)(images, labels) if shards else step(images, labels)
+
+
+def test_the_shards_add_up_to_the_step_of_the_whole_batch(params: Params) -> None:
+    recipe = params.lenet5.model_copy(update={"variant": "classic"})  # without batch norm
+    whole = build_network("lenet5", recipe)
+    sharded = copy.deepcopy(whole)
+    before = copy.deepcopy(whole.state_dict())
+    assert take_a_step(sharded, recipe, shards=3) == pytest.approx(
+        take_a_step(whole, recipe, shards=0).item(), rel=1e-5
+    )
+    for name, expected in whole.state_dict().items():
+        torch.testing.assert_close(sharded.state_dict()[name], expected, rtol=1e-4, atol=1e-6)
+    weights = dict(whole.named_parameters())
+    assert all(not weights[name].equal(before[name]) for name in weights)
+
+
+def test_batch_norm_keeps_the_mean_of_the_shards_statistics(params: Params) -> None:
+    network = build_network("lenet5", params.lenet5)
+    norm = next(module for module in network.modules() if isinstance(module, nn.BatchNorm2d))
+    seen = []
+    norm.register_forward_hook(
+        lambda _module, inputs, _output: seen.append(inputs[0].detach().mean((0, 2, 3)))
+    )
+    take_a_step(network.train(), params.lenet5, shards=2)
+    _, *shards = seen  # the first is the look for random draws
+    assert len(shards) == 2
+    torch.testing.assert_close(norm.running_mean, norm.momentum * (shards[0] + shards[1]) / 2)
+
+
+def test_a_network_whose_threads_would_share_random_numbers_is_refused(params: Params) -> None:
+    network = ImageClassifier(nn.Dropout2d(0.5), nn.Flatten(), nn.Linear(784, 10))
+    with pytest.raises(StageError, match="draws random numbers"):
+        take_a_step(network.train(), params.lenet5, shards=2)
+
+
+def test_dropout_draws_from_its_own_generator() -> None:
+    dropout = OwnDropout(0.25, torch.Generator().manual_seed(1))
+    features = torch.ones(100, 100)
+    shared = torch.get_rng_state()
+    dropped = dropout(features)
+    assert torch.get_rng_state().equal(shared)
+    assert dropped.unique().tolist() == pytest.approx([0, 4 / 3])
+    assert (dropped == 0).float().mean() == pytest.approx(0.25, abs=0.02)
+    dropout.generator.manual_seed(1)
+    assert dropout(features).equal(dropped)
+    assert dropout.eval()(features).equal(features)

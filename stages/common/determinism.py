@@ -10,10 +10,9 @@ PINS = {
     "ONEDNN_MAX_CPU_ISA": "AVX2",
     "MKL_CBWR": "COMPATIBLE",
 }
-# This changes the speed, not the bits: how long a waiting thread spins before it sleeps. A higher
-# count makes one training faster (10000: by 3%), and two that share the cores slower (10000: by
-# half), as in `dvc queue start --jobs 2`.
-SPINNING = {"GOMP_SPINCOUNT": "3000"}
+# torch splits a sum among its threads: one, so that the bits don't depend on the cores. Several at
+# work are ours (workers.py).
+ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 # A user's own settings of these change how sums are split; OMP_DYNAMIC and OMP_THREAD_LIMIT even
 # leave parts of a convolution uncomputed, as oneDNN then gets fewer threads than it counts on.
 TUNING_PREFIXES = ("ATEN_", "DNNL_", "GOMP_", "MKL_", "OMP_", "ONEDNN_")
@@ -24,20 +23,13 @@ def pin_cpu_code_paths() -> None:
     for name in [*os.environ]:
         if name.startswith(TUNING_PREFIXES):
             del os.environ[name]
-    os.environ.update(PINS | SPINNING)
+    os.environ.update(PINS | ONE_THREAD)
 
 
-def make_torch_deterministic(threads: int) -> None:
-    """Fix what else the bits depend on: the number of threads and the choice of algorithms.
-
-    Parameters
-    ----------
-    threads : int
-        Threads that share each operation. Sums are split by it, whatever the number of cores.
-    """
+def make_torch_deterministic() -> None:
+    """Fix what else the bits depend on: small numbers and the choice of algorithms."""
     import torch  # here, not above: the pins come first
 
-    torch.set_num_threads(threads)
     torch.set_flush_denormal(True)
     # torch.use_deterministic_algorithms(True) would import torch's compiler, which takes seconds.
     torch.set_deterministic_debug_mode("error")

@@ -14,6 +14,7 @@ from pydantic import (
     StringConstraints,
     ValidationError,
     field_validator,
+    model_validator,
 )
 from ruamel.yaml import YAML, YAMLError
 from ruamel.yaml.error import MarkedYAMLError
@@ -81,7 +82,6 @@ class TrainParams(Section):
 
     seed: Seed
     epochs: Annotated[int, Field(ge=1, le=1000)]
-    threads: Annotated[int, Field(ge=1, le=256)]
     device: Literal["cpu", "cuda", "mps"]
 
 
@@ -95,6 +95,7 @@ class RecipeParams(Section):
     """How one network is trained; the networks add what is theirs."""
 
     batch_size: Annotated[int, Field(ge=2, le=10_000)]
+    shards: Annotated[int, Field(ge=1, le=256)]
     learning_rate: Annotated[Real, Field(gt=0, le=10)]
     muon_learning_rate: Annotated[Real, Field(ge=0, le=1)]
     warmup: Fraction
@@ -105,6 +106,15 @@ class RecipeParams(Section):
     flip: bool
     max_shift: Annotated[int, Field(ge=0, le=8)]
     dropout: Fraction
+
+    @model_validator(mode="after")
+    def _fill_shards(self) -> "RecipeParams":
+        if self.batch_size < 2 * self.shards:  # batch norm needs two images
+            raise ValueError(
+                f"shards: {self.shards} cut a batch of {self.batch_size} into parts of fewer than "
+                "2 images; choose fewer shards or a larger batch"
+            )
+        return self
 
 
 class TwoConvParams(RecipeParams):

@@ -1,7 +1,6 @@
 """The training loop, one epoch at a time."""
 
 import copy
-import ctypes
 import math
 from collections.abc import Callable
 
@@ -16,6 +15,7 @@ from stages.common.tensors import LabelledImages
 from stages.training.augmentation import apply_changes, draw_changes
 from stages.training.cuda_step import RecordedStep
 from stages.training.optimizers import make_optimizers, momenta_by_name
+from stages.training.sharded_step import ShardedStep
 from stages.training.step import Step
 
 CPU = torch.device("cpu")
@@ -72,14 +72,15 @@ class Trainer:
         self._averaged = _floating_tensors(self.average)
         self._current = _floating_tensors(network)
         self._take_step = self._make_step()
-        _keep_freed_memory()
 
-    def _make_step(self) -> Step | RecordedStep:
-        step = Step(self.network, self.optimizers, self.recipe.label_smoothing)
-        if self.device.type != "cuda":
-            return step
+    def _make_step(self) -> Step | ShardedStep | RecordedStep:
         self.network.train()
-        return RecordedStep(step, self.examples.take(slice(self.recipe.batch_size)))
+        step = Step(self.network, self.optimizers, self.recipe.label_smoothing)
+        if self.device.type == "cpu":
+            return ShardedStep(step, self.recipe.shards)
+        if self.device.type == "cuda":
+            return RecordedStep(step, self.examples.take(slice(self.recipe.batch_size)))
+        return step
 
     def run_epoch(self, epoch: int, on_step: Callable[[], None] = lambda: None) -> None:
         """Train for one epoch, counted from 1, and call ``on_step`` after each step.
@@ -101,7 +102,6 @@ class Trainer:
         # To the device at once: a copy per step would make it wait.
         order, changes = order.to(self.device), changes.to(self.device)
         losses = torch.empty(steps, device=self.device)
-        self.network.train()
         for step in range(steps):
             members = slice(step * size, (step + 1) * size)
             batch = self.examples.take(order[members])
@@ -173,17 +173,3 @@ def _diverged(epoch: int, step: int, reason: str) -> StageError:
     return StageError(
         f"epoch {epoch}, step {step}: {reason}; lower the learning rate in params.yaml"
     )
-
-
-def _keep_freed_memory() -> None:
-    """Tell glibc to keep large freed blocks, which every step needs again.
-
-    By default it hands them back to the kernel and pays with page faults at the next step.
-    """
-    m_trim_threshold, m_mmap_threshold = -1, -3  # from glibc's malloc.h
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (OSError, AttributeError):  # not glibc
-        return
-    mallopt(m_mmap_threshold, 2**25)  # the most that glibc takes
-    mallopt(m_trim_threshold, 2**31 - 1)

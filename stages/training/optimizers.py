@@ -90,9 +90,8 @@ class Muon(Optimizer):
     """Nesterov momentum, of which each step takes the nearest orthogonal matrix (Jordan 2024).
 
     All directions of a layer's weights learn at the same pace, also those whose gradients are
-    small: the learning rate is the singular value of a step. A convolution counts as a matrix of
-    [maps, inputs x height x width]. Jordan leaves the first and the last layer to another
-    optimizer; ``two_conv`` gains by giving them to Muon too.
+    small: the learning rate is the singular value of a step. Jordan leaves the first and the last
+    layer to another optimizer; ``two_conv`` gains by giving them to Muon too.
     """
 
     def __init__(
@@ -107,7 +106,7 @@ class Muon(Optimizer):
             gradient = parameter.grad
             momentum.mul_(self.momentum).add_(gradient)
             ahead = gradient.add(momentum, alpha=self.momentum)
-            update = orthogonalise(ahead.flatten(1)).view_as(parameter)
+            update = orthogonalise_weights(ahead)
             if isinstance(self.learning_rate, torch.Tensor):
                 parameter.sub_(update * self.learning_rate)
             else:
@@ -135,6 +134,18 @@ def momenta_by_name(network: nn.Module, optimizers: Sequence[Optimizer]) -> dict
         for optimizer in optimizers
         for parameter, momentum in zip(optimizer.parameters, optimizer.momenta, strict=True)
     }
+
+
+def orthogonalise_weights(weights: torch.Tensor) -> torch.Tensor:
+    """Orthogonalise a linear layer's weights, or a convolution's as a matrix with a row per input.
+
+    Jordan gives a convolution's matrix a row per map. It has more maps than inputs, and fewer rows
+    are faster. A single input would leave nothing to orthogonalise: then the rows are the maps.
+    """
+    if weights.ndim == 2 or weights.shape[1] == 1:
+        return orthogonalise(weights.flatten(1)).view_as(weights)
+    by_input = weights.transpose(0, 1)
+    return orthogonalise(by_input.flatten(1)).view(by_input.shape).transpose(0, 1)
 
 
 def orthogonalise(matrix: torch.Tensor) -> torch.Tensor:

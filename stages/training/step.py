@@ -30,10 +30,19 @@ class Step:
         float32 []
             The loss before the step.
         """
-        logits = self.network(images)
-        loss = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
+        loss = self.compute_loss(self.network, images, labels)
         self.network.zero_grad()
         loss.backward()
+        self.move()
+        return loss.detach()
+
+    def compute_loss(
+        self, network: nn.Module, images: torch.Tensor, labels: torch.Tensor
+    ) -> torch.Tensor:
+        """Compute the mean loss, float32 [], of a network on images."""
+        return F.cross_entropy(network(images), labels, label_smoothing=self.label_smoothing)
+
+    def move(self) -> None:
+        """Let the optimizers move the parameters by their gradients."""
         for optimizer in self.optimizers:
             optimizer.step()
-        return loss.detach()

@@ -4,7 +4,7 @@ import argparse
 
 from stages.common.console import run_stage
 from stages.common.params import load_params
-from tools.bench import growth, pipeline, speed
+from tools.bench import accuracy, growth, pipeline, scaling, speed
 
 
 def main() -> None:
@@ -19,6 +19,8 @@ def main() -> None:
     if options.picture:
         speed.draw(speed.PICTURE, speeds, sgemm)
         print(f"{speed.PICTURE}: written")
+    accuracy.report(speeds)
+    scaling.report(scaling.measure(networks))
     pipeline.measure_and_report(speeds)
     growth.report(growth.measure(networks))
 

@@ -10,10 +10,9 @@ from dvc.utils.serialize import modify_yaml
 
 from stages.common.console import StageError, format_table
 from stages.common.params import load_params
-from tools.bench.speed import Speed
+from tools.bench.speed import EPOCH_IMAGES, Speed
 from tools.commands import clone_of_head
 
-EPOCH_IMAGES = 54_000  # the training split
 # A small process in between, as Linux counts the memory of a parent as its child's peak.
 LAUNCHER = """
 import resource, subprocess, sys, time

@@ -11,6 +11,7 @@ from stages.common.layout import PLOTS_FOLDER
 from stages.pictures.figures import network_colour, picture
 from tools.bench.worker import measure_in_new_process
 
+EPOCH_IMAGES = 54_000  # the training split
 STEPS = 60  # that are timed in a process
 PICTURE = PLOTS_FOLDER / "benchmark.png"
 

@@ -1,5 +1,6 @@
 """One measurement of the benchmark in a process of its own; prints it as a line of JSON."""
 
+import hashlib
 import itertools
 import json
 import os
@@ -9,16 +10,17 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from stages.common.console import StageError
-from stages.common.determinism import PINS, SPINNING, make_torch_deterministic
+from stages.common.determinism import ONE_THREAD, PINS, make_torch_deterministic
 from tools.commands import project_environment
 
 WARM_UP = 10  # steps
 
 
-def measure_in_new_process(kind: str, *arguments: str) -> dict[str, float]:
-    """Run one measurement in a fresh process.
+def measure_in_new_process(kind: str, *arguments: str, **settings: str) -> dict[str, Any]:
+    """Run one measurement in a fresh process, with settings in its environment.
 
     Raises
     ------
@@ -26,7 +28,7 @@ def measure_in_new_process(kind: str, *arguments: str) -> dict[str, float]:
         If it fails: the end of what it complained of.
     """
     command = [sys.executable, "-m", "tools.bench.worker", kind, *arguments]
-    environment = project_environment()
+    environment = project_environment() | settings
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         raise StageError(f"{kind}: {' '.join(done.stderr.split())[-300:]}")
@@ -35,48 +37,59 @@ def measure_in_new_process(kind: str, *arguments: str) -> dict[str, float]:
 
 def main() -> None:
     kind, *arguments = sys.argv[1:]
-    if kind in {"unpinned", "plain", "sgemm"}:  # as any script would run
-        for name in PINS | SPINNING:
-            os.environ.pop(name, None)
+    if kind in {"unpinned", "plain", "plain_curve", "sgemm"}:  # as any script would run
+        for name in PINS:
+            del os.environ[name]
+    if kind in {"plain", "plain_curve", "sgemm"}:
+        for name in ONE_THREAD:
+            del os.environ[name]
     measured = {
         "ours": ours,
         "unpinned": ours,
         "plain": plain,
+        "plain_curve": plain_curve,
+        "our_accuracy": our_accuracy,
         "sgemm": sgemm,
         "epoch": epoch,
     }[kind](*arguments)
     print(json.dumps(measured))
 
 
-def ours(name: str, steps: str) -> dict[str, float]:
-    """Measure our training loop: images a second, and the arithmetic of an image."""
+def ours(name: str, steps: str) -> dict[str, Any]:
+    """Measure our training loop: images a second, the arithmetic of an image, the weights' hash."""
     trainer = make_trainer(name, int(steps) + WARM_UP)
     seconds = list(time_steps(trainer))[WARM_UP:]
+    tensors = trainer.state().values()
+    weights = b"".join(tensor.contiguous().numpy().tobytes() for tensor in tensors)
     return {
         "images_per_second": len(seconds) * trainer.recipe.batch_size / sum(seconds),
         "gflop_per_image": count_flop(trainer) / 1e9,
+        "weights": hashlib.sha256(weights).hexdigest(),
     }
 
 
 def make_trainer(name: str, steps: int):
     """Make the trainer of a network for so many random images that an epoch has ``steps``."""
-    import torch
-
     from stages.classifier.network import build_network
     from stages.common.params import load_params
-    from stages.common.tensors import LabelledImages
     from stages.training.loop import Trainer
 
-    params = load_params()
     if "MKL_CBWR" in os.environ:
-        make_torch_deterministic(params.train.threads)
-    else:
-        torch.set_num_threads(params.train.threads)
-    recipe = params.recipe(name)
-    count = steps * recipe.batch_size
-    images = torch.randint(256, (count, 1, 28, 28), dtype=torch.uint8)
-    examples = LabelledImages(images, torch.randint(10, (count,)))
+        make_torch_deterministic()
+    recipe = load_params().recipe(name)
+    examples = draw_examples(steps * recipe.batch_size)
     return Trainer(build_network(name, recipe), examples, recipe, epochs=2, seed=1)
+
+
+def draw_examples(count: int):
+    """Draw so many random images and classes; what is drawn next is the same too."""
+    import torch
+
+    from stages.common.tensors import LabelledImages
+
+    torch.manual_seed(1)
+    images = torch.randint(256, (count, 1, 28, 28), dtype=torch.uint8)
+    return LabelledImages(images, torch.randint(10, (count,)))
 
 
 def time_steps(trainer) -> Iterator[float]:
@@ -98,49 +111,56 @@ def count_flop(trainer) -> float:
 
 
 def plain(name: str, steps: str) -> dict[str, float]:
-    """Measure the loop of many a tutorial on the same layers: images a second.
-
-    A DataLoader over float tensors, the default memory layout, Adam, the loss read at each step;
-    no augmentation, no averaging of weights, no pins.
-    """
-    import torch
-    import torch.nn.functional as F  # noqa: N812
-    from torch import nn
-    from torch.utils.data import DataLoader, TensorDataset
-
-    from stages.classifier.network import build_network
+    """Measure the plain loop: images a second."""
     from stages.common.params import load_params
-    from stages.networks.two_conv import FlattenChannelsLast
+    from tools.bench.plain import PlainLoop
 
-    params = load_params()
-    torch.set_num_threads(params.train.threads)
-    recipe = params.recipe(name)
-    layers = build_network(name, recipe).layers.to(memory_format=torch.contiguous_format).train()
-    for i, layer in enumerate(layers):
-        if isinstance(layer, FlattenChannelsLast):  # would copy in this layout
-            layers[i] = nn.Flatten()
-    count = (int(steps) + WARM_UP) * recipe.batch_size
-    examples = TensorDataset(torch.randn(count, 1, 28, 28), torch.randint(10, (count,)))
-    optimizer = torch.optim.Adam(layers.parameters())
-    total_loss, ends = 0.0, []
-    for images, labels in DataLoader(examples, recipe.batch_size, shuffle=True):
-        optimizer.zero_grad()
-        loss = F.cross_entropy(layers(images), labels)
-        loss.backward()
-        optimizer.step()
-        total_loss += loss.item()
-        ends.append(time.perf_counter())
-    timed = ends[WARM_UP - 1 :]
-    return {"images_per_second": (len(timed) - 1) * recipe.batch_size / (timed[-1] - timed[0])}
+    batch_size = load_params().recipe(name).batch_size
+    loop = PlainLoop(name, draw_examples((int(steps) + WARM_UP) * batch_size), seed=1)
+    seconds = list(loop.run_epoch())[WARM_UP:]
+    return {"images_per_second": len(seconds) * batch_size / sum(seconds)}
+
+
+def plain_curve(name: str, seed: str) -> dict[str, list[float]]:
+    """Train the plain loop on the training split: accuracy on val after each epoch."""
+    from stages.common.layout import split_file
+    from stages.common.params import load_params
+    from stages.common.tensors import read_split
+    from tools.bench.plain import PlainLoop
+
+    train, val = (read_split(split_file(split))[0] for split in ("train", "val"))
+    loop = PlainLoop(name, train, int(seed))
+    accuracies = []
+    for _ in range(load_params().train.epochs):
+        for _ in loop.run_epoch():
+            pass
+        accuracies.append(loop.accuracy(val))
+    return {"val": accuracies}
+
+
+def our_accuracy(name: str, epochs: str, seed: str) -> dict[str, float]:
+    """Train ours on the training split, for so many epochs: accuracy on val after the last."""
+    from stages.classifier.inference import score
+    from stages.common.layout import split_file
+    from stages.common.params import load_params
+    from stages.common.tensors import read_split
+    from stages.train import initialise, read_pixel_statistics
+    from stages.training.loop import Trainer
+
+    make_torch_deterministic()
+    train, val = (read_split(split_file(split))[0] for split in ("train", "val"))
+    recipe = load_params().recipe(name)
+    network = initialise(name, recipe, int(seed), read_pixel_statistics())
+    trainer = Trainer(network, train, recipe, int(epochs), int(seed))
+    for epoch in range(1, int(epochs) + 1):
+        trainer.run_epoch(epoch)
+    return {"val": score(trainer.average, val).accuracy}
 
 
 def sgemm() -> dict[str, float]:
     """Measure the product of two float32 matrices of 1024 x 1024: GFLOP a second."""
     import torch
 
-    from stages.common.params import load_params
-
-    torch.set_num_threads(load_params().train.threads)
     a, b = torch.randn(2, 1024, 1024)
     for _ in range(WARM_UP):
         a @ b

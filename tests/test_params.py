@@ -136,6 +136,7 @@ def test_a_shard_has_two_images_or_more(tmp_path: Path) -> None:
         "choose fewer shards or a larger batch"
     )
     load(tmp_path, {"lenet5.shards": 8, "lenet5.batch_size": 16})
+    load(tmp_path, {"lenet5.shards": 1, "lenet5.batch_size": 2})
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ PINS = {
     "ONEDNN_MAX_CPU_ISA": "AVX2",
     "MKL_CBWR": "COMPATIBLE",
 }
-# torch splits a sum among its threads: one, so that the bits don't depend on the cores. Several at
-# work are ours (workers.py).
+# torch splits sums by the number of its threads: one, so that the bits don't depend on the cores,
+# which our own threads share (workers.py).
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 # A user's own settings of these change how sums are split; OMP_DYNAMIC and OMP_THREAD_LIMIT even
 # leave parts of a convolution uncomputed, as oneDNN then gets fewer threads than it counts on.
@@ -27,7 +27,7 @@ def pin_cpu_code_paths() -> None:
 
 
 def make_torch_deterministic() -> None:
-    """Fix what else the bits depend on: small numbers and the choice of algorithms."""
+    """Fix what else the bits depend on: denormal numbers and the choice of algorithms."""
     import torch  # here, not above: the pins come first
 
     torch.set_flush_denormal(True)

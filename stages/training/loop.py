@@ -15,7 +15,7 @@ from stages.common.tensors import LabelledImages
 from stages.training.augmentation import apply_changes, draw_changes
 from stages.training.cuda_step import RecordedStep
 from stages.training.optimizers import make_optimizers, momenta_by_name
-from stages.training.sharded_step import ShardedStep
+from stages.training.sharded_step import ShardedStep, floating_buffers
 from stages.training.step import Step
 
 CPU = torch.device("cpu")
@@ -69,8 +69,8 @@ class Trainer:
         self.learning_rate = 0.0
         self.average = copy.deepcopy(network)
         self.optimizers = make_optimizers(network, recipe)
-        self._averaged = _floating_tensors(self.average)
-        self._current = _floating_tensors(network)
+        self._averaged = _averaged_tensors(self.average)
+        self._current = _averaged_tensors(network)
         self._take_step = self._make_step()
 
     def _make_step(self) -> Step | ShardedStep | RecordedStep:
@@ -163,10 +163,8 @@ def one_cycle(done: int, total: int, warmup: float) -> float:
     return min(climb, fall, 1.0)
 
 
-def _floating_tensors(network: nn.Module) -> list[torch.Tensor]:
-    """List the weights and the buffers, but for those that count batches."""
-    tensors = (*network.parameters(), *network.buffers())
-    return [tensor for tensor in tensors if tensor.is_floating_point()]
+def _averaged_tensors(network: nn.Module) -> list[torch.Tensor]:
+    return [*network.parameters(), *floating_buffers(network)]
 
 
 def _diverged(epoch: int, step: int, reason: str) -> StageError:

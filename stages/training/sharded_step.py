@@ -35,7 +35,7 @@ class ShardedStep:
     def __init__(self, step: Step, shards: int) -> None:
         self.step = step
         self.parameters = list(step.network.parameters())
-        self.buffers = _floating_buffers(step.network)
+        self.buffers = floating_buffers(step.network)
         for parameter in self.parameters:
             # In the parameter's own layout, on which the optimizers count.
             parameter.grad = torch.empty_like(parameter)
@@ -97,7 +97,7 @@ class _Replica:
     def __init__(self, network: nn.Module) -> None:
         shared = {id(parameter): parameter for parameter in network.parameters()}
         self.network = copy.deepcopy(network, shared).train()
-        self.buffers = _floating_buffers(self.network)
+        self.buffers = floating_buffers(self.network)
         self.generator = torch.Generator()
         for parent in [*self.network.modules()]:
             for name, child in parent.named_children():
@@ -115,6 +115,6 @@ def _refuse_shared_draws(network: nn.Module) -> None:
         )
 
 
-def _floating_buffers(network: nn.Module) -> list[torch.Tensor]:
+def floating_buffers(network: nn.Module) -> list[torch.Tensor]:
     """List the buffers, but for those that count batches."""
     return [buffer for buffer in network.buffers() if buffer.is_floating_point()]

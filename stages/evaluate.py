@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from stages.classifier.calibration import measure_calibration
 from stages.classifier.inference import Score, answer, score_logits
 from stages.classifier.network import count_parameters
 from stages.classifier.weights import read_network
@@ -16,7 +17,9 @@ from stages.common.fashion_mnist import CLASS_NAMES, IMAGE_SIZE
 from stages.common.files import write_csv, write_json
 from stages.common.history import CURVES, read_history
 from stages.common.layout import (
+    CALIBRATION_FOLDER,
     METRICS_FOLDER,
+    ONE_VIEW_FOLDER,
     PLOTS_FOLDER,
     SPLIT_FOLDER,
     history_file,
@@ -28,7 +31,6 @@ from stages.common.tensors import LabelledImages, read_split
 from stages.pictures import figures
 
 SPLITS = ("train", "val", "test")
-HELD_OUT_SPLITS = ("val", "test")
 DIGITS = 4  # one image of the test set is 0.0001 of its accuracy
 
 
@@ -42,20 +44,20 @@ def main() -> None:
     network = read_network(model_file(name), name, params.recipe(name))
     history = read_history(history_file(name))
     splits, dataset = read_splits()
-    logits, scores, one_view_scores = {}, {}, {}
+    logits, scores, one_view_scores, calibration = {}, {}, {}, {}
     for split, examples in splits.items():
-        one_view, logits[split] = answer(network, examples.images, params.evaluate.average_mirrored)
-        scores[split] = score_logits(logits[split], examples.labels)
-        if split in HELD_OUT_SPLITS:
-            one_view_scores[split] = score_logits(one_view, examples.labels)
+        labels = examples.labels
+        one_view, logits[split] = answer(network, examples.images, params.evaluate.views)
+        scores[split] = score_logits(logits[split], labels)
+        one_view_scores[split] = score_logits(one_view, labels)
+        calibration[split] = measure_calibration(logits[split], labels)
     actual, predicted = splits["test"].labels, logits["test"].argmax(dim=1)
 
     parameters = count_parameters(network)
     write_metrics(METRICS_FOLDER / f"{name}.json", dataset, scores, parameters)
-    # Beside the metrics that DVC tabulates: the same without the mirror images.
-    write_metrics(
-        METRICS_FOLDER / "one_view" / f"{name}.json", dataset, one_view_scores, parameters
-    )
+    # Beside the metrics that DVC tabulates.
+    write_metrics(ONE_VIEW_FOLDER / f"{name}.json", dataset, one_view_scores, parameters)
+    write_json(CALIBRATION_FOLDER / f"{name}.json", rounded(calibration))
     write_curves(PLOTS_FOLDER / name / "curves.csv", history)
     write_confusion(PLOTS_FOLDER / name / "confusion.csv", actual, predicted)
     figures.draw_curves(PLOTS_FOLDER / name / "curves.png", name, dataset, history)
@@ -69,7 +71,7 @@ def main() -> None:
 
 
 def read_splits() -> tuple[dict[str, LabelledImages], str]:
-    """Read all splits and the name of their data set.
+    """Read all splits, of train as many images as val has, and the name of their data set.
 
     Raises
     ------
@@ -81,7 +83,9 @@ def read_splits() -> tuple[dict[str, LabelledImages], str]:
     if len(set(datasets.values())) > 1:
         found = ", ".join(f"{split} of {dataset}" for split, dataset in datasets.items())
         raise StageError(f"{SPLIT_FOLDER}: expected one data set, found {found}; run `dvc repro`")
-    return {split: examples for split, (examples, _) in read.items()}, datasets["test"]
+    splits = {split: examples for split, (examples, _) in read.items()}
+    splits["train"] = splits["train"].take(slice(len(splits["val"])))  # those of the history
+    return splits, datasets["test"]
 
 
 def write_metrics(path: Path, dataset: str, scores: dict[str, Score], parameters: int) -> None:
@@ -98,11 +102,16 @@ def write_metrics(path: Path, dataset: str, scores: dict[str, Score], parameters
                 f"{path}: the loss on the {split} split is {loss}; lower the learning rate "
                 "in params.yaml and run `dvc repro`"
             )
-    rounded = {
-        split: {"loss": round(loss, DIGITS), "accuracy": round(accuracy, DIGITS)}
-        for split, (loss, accuracy) in scores.items()
+    by_split = rounded({split: score._asdict() for split, score in scores.items()})
+    write_json(path, {"dataset": dataset, **by_split, "parameters": parameters})
+
+
+def rounded(measured: dict[str, dict[str, float | None]]) -> dict[str, dict[str, float | None]]:
+    """Round the figures of each split."""
+    return {
+        split: {name: value and round(value, DIGITS) for name, value in of_split.items()}
+        for split, of_split in measured.items()
     }
-    write_json(path, {"dataset": dataset, **rounded, "parameters": parameters})
 
 
 def write_curves(path: Path, history: list[dict[str, float]]) -> None:

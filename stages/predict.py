@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from stages.classifier.calibration import UNSURE_BELOW
 from stages.classifier.inference import answer
 from stages.classifier.weights import read_network
 from stages.common.console import StageError, printable, run_stage
@@ -25,7 +26,6 @@ from stages.pictures import figures
 from stages.pictures.own_pictures import read_picture
 
 LIKELIEST = 3
-UNSURE_BELOW = 0.7  # of such answers on the validation split, four in ten are wrong
 
 
 def main() -> None:
@@ -63,7 +63,7 @@ def parse_arguments() -> argparse.Namespace:
 def classify_test_images(network: nn.Module, params: Params, name: str) -> None:
     """Classify the test split; write the answers, and draw the first ones and the worst ones."""
     test, dataset = read_split(split_file("test"))
-    _, logits = answer(network, test.images, params.evaluate.average_mirrored)
+    _, logits = answer(network, test.images, params.evaluate.views)
     predicted = logits.argmax(dim=1)  # as evaluate does: after the softmax there can be ties
     confidence = logits.softmax(dim=1).amax(dim=1)
     wrong = (predicted != test.labels).nonzero()[:, 0]
@@ -115,7 +115,7 @@ def classify_pictures(
     answers = {}
     if images:
         batch = torch.stack(list(images.values()))
-        _, logits = answer(network, batch, params.evaluate.average_mirrored)
+        _, logits = answer(network, batch, params.evaluate.views)
         answers = dict(zip(images, map(describe, logits.softmax(dim=1)), strict=True))
     if as_json:
         entries = [{"file": str(path), **described} for path, described in answers.items()]

@@ -13,7 +13,7 @@ from tests.test_pipeline import ran
 
 OUTPUT_FOLDERS = (
     *("data", "data/raw", "data/split", "data/predictions", "models", "models/lenet5"),
-    *("metrics", "metrics/one_view", "plots", "plots/lenet5"),
+    *("metrics", "metrics/one_view", "metrics/calibration", "plots", "plots/lenet5"),
 )
 
 

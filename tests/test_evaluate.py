@@ -7,7 +7,9 @@ import pytest
 import torch
 from torch import nn
 
+from stages.classifier.calibration import measure_calibration
 from stages.classifier.inference import compute_logits
+from stages.classifier.views import views_of
 from stages.classifier.weights import read_network
 from stages.common.params import load_params
 from stages.common.tensors import read_split
@@ -18,16 +20,27 @@ NETWORKS = ("two_conv", "lenet5")
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_metrics_are_the_losses_and_accuracies_of_all_three_splits(built: Clone, name: str) -> None:
+def test_metrics_are_of_the_mean_over_ten_views_of_all_three_splits(
+    built: Clone, name: str
+) -> None:
     metrics = json.loads(built.read(f"metrics/{name}.json"))
     assert list(metrics) == ["dataset", "train", "val", "test", "parameters"]
     assert metrics["dataset"] == "synthetic"
     recipe = load_params(built.path / "params.yaml").recipe(name)
     network = read_network(built.path / f"models/{name}/model.safetensors", name, recipe)
+    val, _ = read_split(built.path / "data/split/val.safetensors")
     for split in ("train", "val", "test"):
         examples, _ = read_split(built.path / f"data/split/{split}.safetensors")
-        mirrored = compute_logits(network, examples.images.flip(-1))
-        logits = (compute_logits(network, examples.images) + mirrored) / 2
+        if split == "train":  # as the history's
+            examples = examples.take(slice(len(val)))
+        logits = (
+            sum(
+                compute_logits(network, view)
+                for image in (examples.images, examples.images.flip(-1))
+                for view in moved(image)
+            )
+            / 10
+        )
         probabilities = logits.double().softmax(dim=1)
         likelihood = probabilities[torch.arange(len(examples)), examples.labels]
         right = (probabilities.argmax(dim=1) == examples.labels).sum().item()
@@ -36,23 +49,65 @@ def test_metrics_are_the_losses_and_accuracies_of_all_three_splits(built: Clone,
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_the_last_point_of_the_curves_is_the_validation_metric_without_mirror_images(
-    built: Clone, name: str
-) -> None:
+def test_the_last_point_of_the_curves_is_the_metric_of_one_view(built: Clone, name: str) -> None:
     *_, last = csv.DictReader(built.read(f"plots/{name}/curves.csv").decode().splitlines())
-    on_val = json.loads(built.read(f"metrics/one_view/{name}.json"))["val"]
-    assert float(last["val_loss"]) == pytest.approx(on_val["loss"], abs=1e-4)
-    assert float(last["val_accuracy"]) == pytest.approx(on_val["accuracy"], abs=1e-4)
+    one_view = json.loads(built.read(f"metrics/one_view/{name}.json"))
+    for split in ("train", "val"):
+        for figure in ("loss", "accuracy"):
+            expected = pytest.approx(one_view[split][figure], abs=1e-4)
+            assert float(last[f"{split}_{figure}"]) == expected
 
 
-def test_without_mirror_images_the_metrics_are_those_of_one_view(clone: Clone) -> None:
-    one_view = json.loads(clone.read("metrics/one_view/lenet5.json"))
-    assert json.loads(clone.read("metrics/lenet5.json"))["val"] != one_view["val"]
-    clone.set_params({"evaluate.average_mirrored": False})
+def test_with_one_view_the_metrics_are_those_beside_them(clone: Clone) -> None:
+    one_view = clone.read("metrics/one_view/lenet5.json")
+    assert clone.read("metrics/lenet5.json") != one_view
+    clone.set_params({"evaluate.views": "one"})
     assert clone.stage("evaluate", "lenet5").returncode == 0
-    metrics = json.loads(clone.read("metrics/lenet5.json"))
-    for split in ("val", "test"):
-        assert metrics[split] == one_view[split]
+    assert clone.read("metrics/lenet5.json") == one_view
+
+
+def test_the_views_are_an_image_its_mirror_image_and_both_moved_a_pixel_each_way() -> None:
+    image = torch.arange(1, 10, dtype=torch.uint8).view(1, 1, 3, 3)
+    assert [view.tolist() for view in views_of(image, "one")] == [image.tolist()]
+    pair = [image, image.flip(-1)]
+    assert all(map(torch.equal, views_of(image, "mirrored"), pair))
+    views = [*views_of(image, "shifted")]
+    assert len(views) == 10
+    assert all(map(torch.equal, views[:2], pair))
+    assert views[2][0, 0].tolist() == [[0, 0, 0], [1, 2, 3], [4, 5, 6]]
+    assert views[5][0, 0].tolist() == [[6, 5, 4], [9, 8, 7], [0, 0, 0]]
+    assert views[6][0, 0].tolist() == [[0, 1, 2], [0, 4, 5], [0, 7, 8]]
+
+
+def test_the_calibration_error_is_the_distance_of_confidence_from_accuracy_by_bins() -> None:
+    probabilities = torch.zeros(4, 10)
+    probabilities[:, 0] = torch.tensor([0.9, 0.9, 0.55, 0.55])
+    probabilities[:, 1] = 1 - probabilities[:, 0]
+    labels = torch.tensor([0, 1, 0, 0])  # in the bin of 0.9 half are right, in that of 0.55 all
+    measured = measure_calibration(probabilities.log(), labels)
+    error = pytest.approx((0.4 + 0.45) / 2, abs=1e-6)
+    assert measured == {"calibration_error": error, "unsure": 0.5, "unsure_wrong": 0.0}
+    assert measure_calibration(probabilities[:2].log(), labels[:2])["unsure_wrong"] is None
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_calibration_is_that_of_the_answers_of_predict(built: Clone, name: str) -> None:
+    rows = [*csv.DictReader(built.read(f"data/predictions/{name}.csv").decode().splitlines())]
+    test, _ = read_split(built.path / "data/split/test.safetensors")
+    confidence = [float(row["confidence"]) for row in rows]
+    right = [
+        int(row["class_id"]) == label for row, label in zip(rows, test.labels.tolist(), strict=True)
+    ]
+    bins = [0.0] * 15
+    for sure, is_right in zip(confidence, right, strict=True):
+        bins[min(int(sure * 15), 14)] += sure - is_right
+    unsure = [is_right for sure, is_right in zip(confidence, right, strict=True) if sure < 0.7]
+    measured = json.loads(built.read(f"metrics/calibration/{name}.json"))["test"]
+    assert measured == {
+        "calibration_error": pytest.approx(sum(map(abs, bins)) / len(rows), abs=1e-4),
+        "unsure": pytest.approx(len(unsure) / len(rows), abs=1e-4),
+        "unsure_wrong": pytest.approx(unsure.count(False) / len(unsure), abs=1e-4),
+    }
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -99,3 +154,10 @@ def test_a_network_without_convolutions_shows_the_templates_of_its_linear_layer(
     filters = first_filters(network)
     assert filters.shape == (10, 1, 28, 28)
     assert filters[3, 0, 1, 2] == network[1].weight[3, 28 + 2]
+
+
+def moved(images: torch.Tensor) -> list[torch.Tensor]:
+    """Return images unmoved and moved by a pixel each way; what is shifted in is background."""
+    padded = torch.nn.functional.pad(images, (1, 1, 1, 1))
+    places = ((1, 1), (0, 1), (2, 1), (1, 0), (1, 2))
+    return [padded[:, :, row : row + 28, column : column + 28] for row, column in places]

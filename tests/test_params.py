@@ -52,7 +52,7 @@ BOUNDS = {  # of every key: values that are taken, and values that are not
     "train.seed": SEED,
     "train.epochs": ([1, 1000], [0, 1001, 2.0]),
     "train.device": (["cpu", "cuda", "mps"], ["gpu", "cuda:0", None]),
-    "evaluate.average_mirrored": ([True, False], [0, 1, "yes"]),
+    "evaluate.views": (["one", "mirrored", "shifted"], ["both", 10, True]),
     "two_conv.channels": ([[1, 1024]], [[8], [8, 8, 8], [0, 8], [8, 1025], ["a", "b"], 8]),
     "two_conv.kernel_size": ([3, 5, 7], [1, 4, 9]),
     "lenet5.variant": (["modern", "classic"], ["paper", None]),

@@ -41,6 +41,16 @@ def test_the_numbers_are_those_in_metrics(name: str) -> None:
     ]
 
 
+@pytest.mark.parametrize("name", ["two_conv", "lenet5"])
+def test_what_it_says_of_confidence_is_so(name: str) -> None:
+    measured = json.loads((REPOSITORY / f"metrics/calibration/{name}.json").read_text())
+    text = " ".join(PAGES[README].split())
+    assert "of such answers on the validation split, more than three in ten are wrong" in text
+    assert measured["val"]["unsure_wrong"] > 0.3
+    error = measured["test"]["calibration_error"]
+    assert f"{error} for `{name}`" in text.partition("expected calibration error")[2]
+
+
 def test_the_walk_through_starts_from_the_numbers_in_metrics() -> None:
     metrics = {
         name: json.loads((REPOSITORY / f"metrics/{name}.json").read_text())
@@ -48,7 +58,7 @@ def test_the_walk_through_starts_from_the_numbers_in_metrics() -> None:
     }
     text = "\n".join(PAGES.values())
     before = re.findall(r"^metrics/(\w+)\.json +(\w+)\.(\w+) +([\d.]+) ", text, re.MULTILINE)
-    assert len(before) == 11  # a row a metric of lenet5, in two tables; one of them didn't change
+    assert len(before) == 12  # a row a metric of lenet5, in two tables
     for network, split, figure, value in before:
         assert float(value) == metrics[network][split][figure]
     (table,) = re.findall(r"^main +(.*)$", text, re.MULTILINE)

@@ -1,5 +1,6 @@
 """make seeds: the spread over seeds, from queued experiments that can be looked at afterwards."""
 
+import csv
 import json
 import shutil
 import statistics
@@ -26,7 +27,7 @@ def test_the_summary_holds_the_accuracies_of_one_experiment_a_seed(clone: Clone)
         ]
         for split in ("val", "test"):
             accuracies = [metrics[split]["accuracy"] for metrics in found]
-            assert summary[network][split]["accuracies"] == accuracies
+            assert summary[network][split]["values"] == accuracies
             assert abs(summary[network][split]["mean"] - statistics.mean(accuracies)) < 1e-5
             assert abs(summary[network][split]["std"] - statistics.stdev(accuracies)) < 1e-5
     assert clone.read("plots/seeds.png").startswith(b"\x89PNG")
@@ -93,13 +94,24 @@ def test_it_ends_with_the_experiments_that_failed_and_why(fresh: Clone) -> None:
 
 def test_the_published_spread_is_of_the_committed_metrics() -> None:
     summary = json.loads((REPOSITORY / "metrics/seeds.json").read_text())
-    for network, splits in summary.items():
+    for network, figures in summary.items():
         metrics = json.loads((REPOSITORY / f"metrics/{network}.json").read_text())
-        assert splits["seeds"] == [1, 2, 3, 4, 5]
+        assert figures["seeds"] == [1, 2, 3, 4, 5]
         one_view = json.loads((REPOSITORY / f"metrics/one_view/{network}.json").read_text())
         for split in ("val", "test"):
-            assert splits[split]["accuracies"][0] == metrics[split]["accuracy"]
-            assert splits[f"{split}_one_view"]["accuracies"][0] == one_view[split]["accuracy"]
+            assert figures[split]["values"][0] == metrics[split]["accuracy"]
+            assert figures[f"{split}_one_view"]["values"][0] == one_view[split]["accuracy"]
+
+
+@pytest.mark.parametrize("network", ["two_conv", "lenet5"])
+def test_the_validation_loss_falls_to_the_end(network: str) -> None:
+    curves = (REPOSITORY / f"plots/{network}/curves.csv").read_text().splitlines()
+    val_loss = [float(row["val_loss"]) for row in csv.DictReader(curves)]
+    assert len(val_loss) == 25
+    assert val_loss[-1] <= min(val_loss) + 0.001
+    rise = json.loads((REPOSITORY / "metrics/seeds.json").read_text())[network]["val_loss_rise"]
+    assert rise["values"][0] == pytest.approx(val_loss[-1] - min(val_loss), abs=1e-5)
+    assert rise["mean"] <= 0.001
 
 
 def experiments(clone: Clone, commit: str) -> list[str]:

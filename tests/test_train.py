@@ -219,22 +219,45 @@ def test_two_conv_flattens_its_maps_without_a_copy(params: Params) -> None:
 def test_muon_steps_by_nearly_orthogonal_matrices(shape: tuple[int, int]) -> None:
     weights = nn.Parameter(torch.zeros(shape))
     weights.grad = torch.randn(shape, generator=torch.Generator().manual_seed(1))
-    Muon([weights], learning_rate=0.5).step()
+    Muon([weights], learning_rate=0.5, momentum=0.95, weight_decay=0).step()
     steps = torch.linalg.svdvals(weights.detach())
     assert steps.min() > 0.25
     assert steps.max() < 0.65
     assert (weights * weights.grad).sum() < 0  # downhill
 
 
-def test_muon_moves_all_weights_and_sgd_the_norms_and_biases(params: Params) -> None:
-    network = build_network("two_conv", params.two_conv)
-    with_muon = params.two_conv.model_copy(update={"muon_learning_rate": 0.02})
-    muon, sgd = make_optimizers(network, with_muon)
-    assert (type(muon), type(sgd)) == (Muon, SGD)
-    weights = [parameter for parameter in network.parameters() if parameter.ndim > 1]
-    others = [parameter for parameter in network.parameters() if parameter.ndim == 1]
-    assert [*map(id, muon.parameters)] == [*map(id, weights)]
-    assert [*map(id, sgd.parameters)] == [*map(id, others)]
+@pytest.mark.parametrize(
+    ("name", "many_rows"), [("two_conv", []), ("lenet5", ["layers.13.weight"])], ids=str
+)
+def test_muon_moves_weights_and_sgd_matrices_of_many_rows_norms_and_biases(
+    params: Params, name: str, many_rows: list[str]
+) -> None:
+    recipe = params.recipe(name)
+    network = build_network(name, recipe)
+    with_muon = recipe.model_copy(update={"muon_learning_rate": 0.02, "weight_decay": 0.1})
+    muon, *sgd = make_optimizers(network, with_muon)
+    parameters = dict(network.named_parameters())
+    assert type(muon) is Muon
+    weights = [key for key, one in parameters.items() if one.ndim > 1 and key not in many_rows]
+    assert [*map(id, muon.parameters)] == [id(parameters[key]) for key in weights]
+    assert all(type(optimizer) is SGD for optimizer in sgd)
+    decaying = [one for optimizer in sgd if optimizer.weight_decay for one in optimizer.parameters]
+    assert [*map(id, decaying)] == [id(parameters[key]) for key in many_rows]
+    moved = {id(one) for optimizer in (muon, *sgd) for one in optimizer.parameters}
+    assert moved == {*map(id, parameters.values())}
+
+
+@pytest.mark.parametrize("optimizer", [SGD, Muon])
+@pytest.mark.parametrize("rate", [0.5, torch.tensor(0.5)], ids=["number", "tensor"])
+def test_a_step_takes_rate_times_decay_off_whatever_the_gradient(
+    optimizer: type[SGD] | type[Muon], rate: float | torch.Tensor
+) -> None:
+    weights = nn.Parameter(torch.ones(2, 3))
+    weights.grad = torch.zeros(2, 3)
+    moving = optimizer([weights], learning_rate=0.5, momentum=0.9, weight_decay=0.1)
+    moving.learning_rate = rate  # a tensor in a recorded step
+    moving.step()
+    torch.testing.assert_close(weights.detach(), torch.full((2, 3), 0.95))
 
 
 def test_without_muon_weights_decay_and_norms_and_biases_do_not(params: Params) -> None:
@@ -276,7 +299,9 @@ def take_a_step(network: nn.Module, recipe: RecipeParams, shards: int) -> torch.
 
 
 def test_the_shards_add_up_to_the_step_of_the_whole_batch(params: Params) -> None:
-    recipe = params.lenet5.model_copy(update={"variant": "classic"})  # without batch norm
+    # Batch norm sees shards, and Muon enlarges small differences.
+    without_norm_or_muon = {"variant": "classic", "muon_learning_rate": 0.0}
+    recipe = params.lenet5.model_copy(update=without_norm_or_muon)
     whole = build_network("lenet5", recipe)
     sharded = copy.deepcopy(whole)
     before = copy.deepcopy(whole.state_dict())

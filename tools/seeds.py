@@ -1,6 +1,7 @@
-"""Train from several seeds, as queued DVC experiments; write the spread of the accuracies."""
+"""Train from several seeds, as queued DVC experiments; write the spread of what they reach."""
 
 import argparse
+import csv
 import json
 import statistics
 from collections.abc import Sequence
@@ -8,7 +9,7 @@ from pathlib import Path
 
 from stages.common.console import StageError, format_table, run_stage
 from stages.common.files import write_json
-from stages.common.layout import METRICS_FOLDER, PLOTS_FOLDER
+from stages.common.layout import METRICS_FOLDER, ONE_VIEW_FOLDER, PLOTS_FOLDER
 from stages.common.params import load_params
 from stages.pictures.figures import network_colour, picture
 from tools.commands import run
@@ -102,7 +103,10 @@ def report_lost(names: set[str], before: list[Task]) -> None:
 def summarise(
     networks: Sequence[str], experiments: dict[int, str], commits: dict[str, str]
 ) -> dict[str, dict]:
-    """Compute the mean and the sample standard deviation of each accuracy over the seeds.
+    """Compute the mean and the sample standard deviation of each figure over the seeds.
+
+    The figures are accuracies, with all views and with one, and how far the validation loss, of one
+    view, ends above its lowest.
 
     Raises
     ------
@@ -111,37 +115,44 @@ def summarise(
     """
     summary = {}
     for network in networks:
-        accuracies = {"val": [], "test": [], "val_one_view": [], "test_one_view": []}
-        for name in experiments.values():
-            metrics = read_metrics(f"{network}.json", name, commits[name])
-            one_view = read_metrics(f"one_view/{network}.json", name, commits[name])
-            for split in ("val", "test"):
-                accuracies[split].append(metrics[split]["accuracy"])
-                accuracies[f"{split}_one_view"].append(one_view[split]["accuracy"])
+        figures = [read_figures(network, name, commits[name]) for name in experiments.values()]
         summary[network] = {
             "seeds": list(experiments),
-            **{
-                split: {
-                    "mean": round(statistics.mean(values), DIGITS),
-                    "std": round(statistics.stdev(values), DIGITS),
-                    "accuracies": values,
-                }
-                for split, values in accuracies.items()
-            },
+            **{name: spread([of_seed[name] for of_seed in figures]) for name in figures[0]},
         }
     return summary
 
 
-def read_metrics(file: str, experiment: str, commit: str) -> dict:
-    """Read a file of metrics as one experiment wrote it.
+def spread(values: list[float]) -> dict:
+    """Compute the mean and the sample standard deviation."""
+    mean, deviation = statistics.mean(values), statistics.stdev(values)
+    return {"mean": round(mean, DIGITS), "std": round(deviation, DIGITS), "values": values}
 
-    Git does it, as DVC doesn't find it where the project is a folder of a larger repository.
+
+def read_figures(network: str, experiment: str, commit: str) -> dict[str, float]:
+    """Read what one experiment reached.
+
+    Git does it, as DVC doesn't find the files where the project is a folder of a larger repository.
     """
+
+    def read(file: Path) -> str:
+        return run("git", "show", f"{commit}:./{file}")
+
     try:
-        return json.loads(run("git", "show", f"{commit}:./{METRICS_FOLDER / file}"))
+        metrics = json.loads(read(METRICS_FOLDER / f"{network}.json"))
+        one_view = json.loads(read(ONE_VIEW_FOLDER / f"{network}.json"))
+        curves = csv.DictReader(read(PLOTS_FOLDER / network / "curves.csv").splitlines())
+        val_loss = [float(row["val_loss"]) for row in curves]
+        return {
+            "val": metrics["val"]["accuracy"],
+            "test": metrics["test"]["accuracy"],
+            "val_one_view": one_view["val"]["accuracy"],
+            "test_one_view": one_view["test"]["accuracy"],
+            "val_loss_rise": round(val_loss[-1] - min(val_loss), DIGITS),
+        }
     except (StageError, ValueError) as error:
         raise StageError(
-            f"{experiment}: no {METRICS_FOLDER / file} ({error}); "
+            f"{experiment}: no results of {network} ({error}); "
             f"`dvc exp remove {experiment}` lets `make seeds` run it again"
         ) from None
 
@@ -151,15 +162,14 @@ def draw_seeds(path: Path, summary: dict[str, dict]) -> None:
     styles = {"val": ("white", -0.15), "test": (None, 0.15)}  # hollow and filled
     with picture(path, 8, 1.5 + len(summary)) as figure:
         axes = figure.subplots()
-        for row, (network, splits) in enumerate(summary.items()):
+        for row, (network, figures) in enumerate(summary.items()):
             colour = network_colour(network)
             for split, (fill, offset) in styles.items():
-                spread = splits[split]
+                mean, deviation, values = (figures[split][key] for key in ("mean", "std", "values"))
                 height = row + offset
-                axes.errorbar(spread["mean"], height, xerr=spread["std"], color=colour, capsize=5)
-                heights = [height] * len(spread["accuracies"])
-                axes.plot(spread["accuracies"], heights, "o", color=colour, markerfacecolor=fill)
-                label = f"{split} {spread['mean']:.4f} ± {spread['std']:.4f}"
+                axes.errorbar(mean, height, xerr=deviation, color=colour, capsize=5)
+                axes.plot(values, [height] * len(values), "o", color=colour, markerfacecolor=fill)
+                label = f"{split} {mean:.4f} ± {deviation:.4f}"
                 beside = axes.get_yaxis_transform()  # x as a share of the width
                 axes.text(1.02, height, label, color=colour, va="center", transform=beside)
         axes.set_yticks(range(len(summary)), summary)
@@ -170,12 +180,12 @@ def draw_seeds(path: Path, summary: dict[str, dict]) -> None:
 def describe(summary: dict[str, dict]) -> str:
     """Lay the means and deviations out as a table."""
     rows = [
-        [network, split, f"{spread['mean']:.4f}", f"{spread['std']:.4f}"]
-        for network, splits in summary.items()
-        for split, spread in splits.items()
-        if split != "seeds"
+        [network, name, f"{figure['mean']:.4f}", f"{figure['std']:.4f}"]
+        for network, figures in summary.items()
+        for name, figure in figures.items()
+        if name != "seeds"
     ]
-    return format_table(["network", "split", "mean accuracy", "deviation"], rows)
+    return format_table(["network", "", "mean", "deviation"], rows)
 
 
 if __name__ == "__main__":

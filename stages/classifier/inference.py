@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812, the field's name for it
 from torch import nn
 
+from stages.classifier.views import views_of
 from stages.common.tensors import LabelledImages
 from stages.common.workers import map_in_order
 
@@ -28,16 +29,14 @@ def compute_logits(network: nn.Module, images: torch.Tensor) -> torch.Tensor:
 
 
 def answer(
-    network: nn.Module, images: torch.Tensor, average_mirrored: bool
+    network: nn.Module, images: torch.Tensor, views: str
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Compute the logits, float32 [N, 10], of one view and those that a network answers with.
 
-    The latter are the mean of an image's and its mirror image's, if ``average_mirrored`` is set.
+    The latter are the mean over the views that ``evaluate.views`` names.
     """
-    one_view = compute_logits(network, images)
-    if not average_mirrored:
-        return one_view, one_view
-    return one_view, (one_view + compute_logits(network, images.flip(-1))) / 2
+    one_view, *others = (compute_logits(network, view) for view in views_of(images, views))
+    return one_view, sum(others, one_view) / (1 + len(others))
 
 
 def score(network: nn.Module, examples: LabelledImages) -> Score:

@@ -13,6 +13,8 @@ SPLIT_FOLDER = Path("data/split")
 PREDICTIONS_FOLDER = Path("data/predictions")
 MODELS_FOLDER = Path("models")
 METRICS_FOLDER = Path("metrics")
+ONE_VIEW_FOLDER = METRICS_FOLDER / "one_view"
+CALIBRATION_FOLDER = METRICS_FOLDER / "calibration"
 PLOTS_FOLDER = Path("plots")
 
 PIXEL_STATISTICS = SPLIT_FOLDER / "pixel_statistics.json"
@@ -42,7 +44,7 @@ def refuse_linked_folders(networks: Iterable[str]) -> None:
         If one is. DVC itself would say so once the outputs are made.
     """
     kept_by_dvc = {CHECKED_FILE.parent, RAW_FOLDER, SPLIT_FOLDER, PREDICTIONS_FOLDER, MODELS_FOLDER}
-    kept_by_git = {METRICS_FOLDER, METRICS_FOLDER / "one_view", PLOTS_FOLDER}
+    kept_by_git = {METRICS_FOLDER, ONE_VIEW_FOLDER, CALIBRATION_FOLDER, PLOTS_FOLDER}
     of_networks = {top / name for top in (MODELS_FOLDER, PLOTS_FOLDER) for name in networks}
     for folder in sorted(kept_by_dvc | kept_by_git | of_networks):
         if folder.is_symlink():

@@ -88,7 +88,7 @@ class TrainParams(Section):
 class EvaluateParams(Section):
     """How a trained network is asked, in ``evaluate`` and ``predict``."""
 
-    average_mirrored: bool
+    views: Literal["one", "mirrored", "shifted"]
 
 
 class RecipeParams(Section):

@@ -13,9 +13,15 @@ from stages.common.params import RecipeParams
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 ITERATIONS = 5
 
+MUON_MOMENTUM = 0.95
+MOST_ROWS = 64  # of a matrix that Muon moves, or columns if fewer: their cube is its time
+
 
 class Optimizer(ABC):
-    """What moves some parameters by their gradients, with momentum.
+    """What moves some parameters by their gradients, with momentum and weight decay.
+
+    The decay is decoupled: each step takes the share ``learning_rate x weight_decay`` off a
+    parameter, whatever its gradient (Loshchilov and Hutter 2019).
 
     Not a ``torch.optim.Optimizer``: making one loads torch's compiler, which takes seconds.
 
@@ -27,6 +33,8 @@ class Optimizer(ABC):
         That of the highest step.
     momentum : float
         The share of the momentum that the next step keeps.
+    weight_decay : float
+        The share that a step takes off, for each unit of the learning rate.
 
     Attributes
     ----------
@@ -37,11 +45,16 @@ class Optimizer(ABC):
     """
 
     def __init__(
-        self, parameters: Iterable[torch.Tensor], learning_rate: float, momentum: float
+        self,
+        parameters: Iterable[torch.Tensor],
+        learning_rate: float,
+        momentum: float,
+        weight_decay: float,
     ) -> None:
         self.parameters = list(parameters)
         self.peak = self.learning_rate = learning_rate
         self.momentum = momentum
+        self.weight_decay = weight_decay
         self.momenta = [torch.zeros_like(parameter) for parameter in self.parameters]
 
     def set_learning_rate(self, share: float) -> None:
@@ -51,27 +64,21 @@ class Optimizer(ABC):
         else:
             self.learning_rate = share * self.peak
 
-    @abstractmethod
+    @torch.no_grad()
     def step(self) -> None:
-        """Change the parameters by their gradients."""
+        """Let the parameters decay, and change them by their gradients."""
+        if self.weight_decay:
+            torch._foreach_mul_(self.parameters, 1 - self.learning_rate * self.weight_decay)
+        self._descend()
+
+    @abstractmethod
+    def _descend(self) -> None: ...
 
 
 class SGD(Optimizer):
-    """Gradient descent with Nesterov momentum, and a weight decay that is added to the gradient."""
+    """Gradient descent with Nesterov momentum."""
 
-    def __init__(
-        self,
-        parameters: Iterable[torch.Tensor],
-        learning_rate: float,
-        momentum: float,
-        weight_decay: float,
-    ) -> None:
-        super().__init__(parameters, learning_rate, momentum)
-        self.weight_decay = weight_decay
-
-    @torch.no_grad()
-    def step(self) -> None:
-        """Change the parameters by their gradients."""
+    def _descend(self) -> None:
         sgd(
             self.parameters,
             [parameter.grad for parameter in self.parameters],
@@ -79,7 +86,7 @@ class SGD(Optimizer):
             lr=self.learning_rate,
             momentum=self.momentum,
             nesterov=self.momentum > 0,
-            weight_decay=self.weight_decay,
+            weight_decay=0,
             dampening=0,
             maximize=False,
             fused=True,
@@ -91,17 +98,10 @@ class Muon(Optimizer):
 
     All directions of a layer's weights learn at the same pace, also those whose gradients are
     small: the learning rate is the singular value of a step. Jordan leaves the first and the last
-    layer to another optimizer; ``two_conv`` gains by giving them to Muon too.
+    layer to another optimizer; both networks gain by giving them to Muon too.
     """
 
-    def __init__(
-        self, parameters: Iterable[torch.Tensor], learning_rate: float, momentum: float = 0.95
-    ) -> None:
-        super().__init__(parameters, learning_rate, momentum)
-
-    @torch.no_grad()
-    def step(self) -> None:
-        """Change the parameters by their gradients."""
+    def _descend(self) -> None:
         for parameter, momentum in zip(self.parameters, self.momenta, strict=True):
             gradient = parameter.grad
             momentum.mul_(self.momentum).add_(gradient)
@@ -114,16 +114,24 @@ class Muon(Optimizer):
 
 
 def make_optimizers(network: nn.Module, recipe: RecipeParams) -> list[Optimizer]:
-    """Make SGD for norms and biases, and Muon or, where the recipe has none, SGD for weights."""
-    weights = [parameter for parameter in network.parameters() if parameter.ndim > 1]
-    norms_and_biases = [parameter for parameter in network.parameters() if parameter.ndim == 1]
-    if recipe.muon_learning_rate:
-        for_weights = Muon(weights, recipe.muon_learning_rate)
-    else:
-        for_weights = SGD(weights, recipe.learning_rate, recipe.momentum, recipe.weight_decay)
-    # By custom, norms and biases don't decay.
-    for_others = SGD(norms_and_biases, recipe.learning_rate, recipe.momentum, weight_decay=0)
-    return [for_weights, for_others]
+    """Make Muon, if the recipe has it, for weights whose matrix has a short side; SGD for the rest.
+
+    By custom, norms and biases don't decay.
+    """
+    by_muon, by_sgd, norms_and_biases = [], [], []
+    for parameter in network.parameters():
+        if parameter.ndim == 1:
+            norms_and_biases.append(parameter)
+        elif recipe.muon_learning_rate and min(as_matrix(parameter).shape) <= MOST_ROWS:
+            by_muon.append(parameter)
+        else:
+            by_sgd.append(parameter)
+    optimizers = [
+        Muon(by_muon, recipe.muon_learning_rate, MUON_MOMENTUM, recipe.weight_decay),
+        SGD(by_sgd, recipe.learning_rate, recipe.momentum, recipe.weight_decay),
+        SGD(norms_and_biases, recipe.learning_rate, recipe.momentum, weight_decay=0),
+    ]
+    return [optimizer for optimizer in optimizers if optimizer.parameters]
 
 
 def momenta_by_name(network: nn.Module, optimizers: Sequence[Optimizer]) -> dict[str, torch.Tensor]:
@@ -137,15 +145,25 @@ def momenta_by_name(network: nn.Module, optimizers: Sequence[Optimizer]) -> dict
 
 
 def orthogonalise_weights(weights: torch.Tensor) -> torch.Tensor:
-    """Orthogonalise a linear layer's weights, or a convolution's as a matrix with a row per input.
+    """Orthogonalise the weights of a layer as a matrix."""
+    matrix = orthogonalise(as_matrix(weights))
+    if takes_rows_by_input(weights):
+        return matrix.view(weights.transpose(0, 1).shape).transpose(0, 1)
+    return matrix.view_as(weights)
+
+
+def as_matrix(weights: torch.Tensor) -> torch.Tensor:
+    """View the weights of a linear layer, or of a convolution, as a matrix, float32 [M, N]."""
+    return (weights.transpose(0, 1) if takes_rows_by_input(weights) else weights).flatten(1)
+
+
+def takes_rows_by_input(weights: torch.Tensor) -> bool:
+    """Tell whether a matrix of weights has a row per input of the layer, not one per output.
 
     Jordan gives a convolution's matrix a row per map. It has more maps than inputs, and fewer rows
     are faster. A single input would leave nothing to orthogonalise: then the rows are the maps.
     """
-    if weights.ndim == 2 or weights.shape[1] == 1:
-        return orthogonalise(weights.flatten(1)).view_as(weights)
-    by_input = weights.transpose(0, 1)
-    return orthogonalise(by_input.flatten(1)).view(by_input.shape).transpose(0, 1)
+    return weights.ndim == 4 and weights.shape[1] > 1
 
 
 def orthogonalise(matrix: torch.Tensor) -> torch.Tensor:

@@ -11,7 +11,7 @@ import yaml
 
 from stages.common.console import StageError
 from tests.conftest import Clone, copy
-from tools.commands import clone_environment, clone_of_head, run
+from tools.commands import clone_environment, clone_of, run
 
 # Runs a test that makes commits, in place of all; a commit of these would call it again.
 PRE_COMMIT = """#!/bin/sh
@@ -131,7 +131,8 @@ def test_what_is_not_committed_is_said_in_one_line(
     other: Clone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(other.path)
-    with pytest.raises(StageError, match=r"no dvc\.yaml .* committed"), clone_of_head("test"):
+    refused = pytest.raises(StageError, match=r"no dvc\.yaml .* committed")
+    with refused, clone_of("HEAD", "test"):
         pass
 
 
@@ -144,7 +145,7 @@ def test_a_repository_of_another_user_is_cloned(
         os.chown(path, 12345, 12345, follow_symlinks=False)
     assert "dubious ownership" in theirs.run("git", "status", check=False, HOME="/").stdout
     monkeypatch.chdir(theirs.path)
-    with clone_of_head("test") as (clone, environment):
+    with clone_of("HEAD", "test") as (clone, environment):
         assert clone.owner() != theirs.path.stat().st_uid
         run("git", "-C", str(clone), "status", environment=environment)
 

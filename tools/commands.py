@@ -103,24 +103,37 @@ def with_this_python() -> dict[str, str]:
 
 
 @contextmanager
-def clone_of_head(name: str) -> Iterator[tuple[Path, dict[str, str]]]:
-    """Clone HEAD to a temporary folder; yield the project in it, and the environment to work in.
+def clone_of(commit: str, name: str) -> Iterator[tuple[Path, dict[str, str]]]:
+    """Clone a commit to a temporary folder; yield the project in it and the environment to use.
 
     Raises
     ------
     StageError
-        If there is no repository, or its HEAD doesn't hold the project.
+        If there is no repository, or the commit doesn't hold the project.
     """
     with tempfile.TemporaryDirectory(prefix=f"{name}-") as temporary:
         folder = Path(temporary)
         environment = clone_environment(folder)
-        git = functools.partial(run, "git", environment=environment)
-        root = git("rev-parse", "--show-toplevel")
-        git("clone", "--quiet", "--no-hardlinks", root, str(folder / "clone"))
-        # The project may be a folder of a larger repository.
-        project = folder / "clone" / git("rev-parse", "--show-prefix")
-        if not (project / "dvc.yaml").exists() or not (project / ".dvc").exists():
-            raise StageError("no dvc.yaml and .dvc/ of this project are committed; commit them")
+        project = make_clone(commit, folder / "clone", environment)
         # A cache that others fill may be committed, too.
         (project / ".dvc/config.local").write_text("[cache]\ndir = cache\n")
         yield project, environment
+
+
+def make_clone(commit: str, folder: Path, environment: dict[str, str]) -> Path:
+    """Clone the repository into a folder, and check a commit out; return the project in it.
+
+    Raises
+    ------
+    StageError
+        If there is no repository, or the commit doesn't hold the project.
+    """
+    git = functools.partial(run, "git", environment=environment)
+    root = git("rev-parse", "--show-toplevel")
+    git("clone", "--quiet", "--no-hardlinks", root, str(folder))
+    git("-C", str(folder), "checkout", "--quiet", "--detach", commit)
+    # The project may be a folder of a larger repository.
+    project = folder / git("rev-parse", "--show-prefix")
+    if not (project / "dvc.yaml").exists() or not (project / ".dvc").exists():
+        raise StageError("no dvc.yaml and .dvc/ of this project are committed; commit them")
+    return project

@@ -6,14 +6,14 @@ import subprocess
 from dvc.utils.serialize import modify_yaml
 
 from stages.common.console import StageError, run_stage
-from tools.commands import clone_of_head
+from tools.commands import clone_of
 
 EPOCHS = 4
 
 
 def main() -> None:
     argparse.ArgumentParser(prog="python -m tools.demo", description=__doc__).parse_args()
-    with clone_of_head("demo") as (clone, environment):
+    with clone_of("HEAD", "demo") as (clone, environment):
         with modify_yaml(clone / "params.yaml") as params:
             params["fetch"]["dataset"] = "synthetic"
             params["train"]["epochs"] = EPOCHS

@@ -13,7 +13,14 @@ from stages.common.layout import METRICS_FOLDER, ONE_VIEW_FOLDER, PLOTS_FOLDER
 from stages.common.params import load_params
 from stages.pictures.figures import network_colour, picture
 from tools.commands import run
-from tools.queue import Task, check_repository, explain, finish_queue, queue_status
+from tools.queue import (
+    Task,
+    check_repository,
+    committed_head,
+    explain,
+    finish_queue,
+    queue_status,
+)
 
 SEEDS = (1, 2, 3, 4, 5)
 SUMMARY = METRICS_FOLDER / "seeds.json"
@@ -38,26 +45,6 @@ def main() -> None:
     write_json(SUMMARY, summary)
     draw_seeds(PICTURE, summary)
     print(describe(summary))
-
-
-def committed_head() -> str:
-    """Return the short name of HEAD.
-
-    Raises
-    ------
-    StageError
-        If nothing is committed, or what git tracks was changed since: the figures would be of no
-        commit.
-    """
-    try:
-        head = run("git", "rev-parse", "--short", "HEAD")
-    except StageError:
-        raise StageError("nothing is committed yet (`git status`); commit it first") from None
-    if run("git", "status", "--porcelain", "--untracked-files=no"):
-        raise StageError(
-            "there are changes that aren't committed (`git status`); commit them first"
-        )
-    return head
 
 
 def run_experiments(experiments: dict[int, str]) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Rebuild the committed HEAD from nothing and compare every output with its dvc.lock."""
+"""Rebuild a commit or an experiment from nothing and compare every output with its dvc.lock."""
 
 import argparse
 import hashlib
@@ -10,17 +10,22 @@ import yaml
 
 from stages.common.console import StageError, format_table, run_stage
 from stages.common.layout import LOCAL_FOLDER_VARIABLE
-from tools.commands import clone_of_head, run
+from tools.commands import clone_of, run
 
 ABSENT = "absent"
+PARAMS_AND_RESULTS = ("params.yaml", "dvc.lock", "metrics/", "plots/")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tools.verify", description=__doc__)
     parser.add_argument("target", nargs="*", help="what to rebuild, as in train@lenet5; else all")
-    targets = parser.parse_args().target
+    parser.add_argument("--rev", default="HEAD", help="a commit's or an experiment's name")
+    arguments = parser.parse_args()
+    targets = arguments.target
 
-    with clone_of_head("verify") as (clone, environment):
+    revision = find_revision(arguments.rev)
+    check_code(revision)
+    with clone_of(revision, "verify") as (clone, environment):
         commit = run("git", "-C", str(clone), "rev-parse", "--short", "HEAD")
         if not (clone / "dvc.lock").exists():
             raise StageError("no dvc.lock is committed; run `dvc repro`, commit it, then verify")
@@ -29,6 +34,7 @@ def main() -> None:
             "dvc", "--cd", str(clone), "stage", "list", "--name-only", environment=environment
         )
         expected = read_outputs(clone / "dvc.lock")
+        check_committed(clone, expected)
         print(f"rebuilding {commit}, what is committed, in {clone}")
         # No result of the commit, some of which are in git, can be taken for a rebuilt one.
         for output in ["dvc.lock", *(path for outputs in expected.values() for path in outputs)]:
@@ -49,6 +55,54 @@ def main() -> None:
     if not completed:
         raise StageError(f"{commit}: `dvc repro` failed, see above")
     print(f"all {len(rows)} outputs are those of {commit}'s dvc.lock, to the bit")
+
+
+def find_revision(name: str) -> str:
+    """Return the commit of a revision that git knows, or else of an experiment.
+
+    Raises
+    ------
+    StageError
+        If there is none, or more than one.
+    """
+    try:
+        return run("git", "rev-parse", "--verify", f"{name}^{{commit}}")
+    except StageError:
+        found = run("git", "for-each-ref", "--format=%(objectname)", f"refs/exps/*/*/{name}")
+    if len(found.split()) != 1:
+        reason = "experiments of several commits have this name" if found else "nothing is named so"
+        raise StageError(f"{name}: {reason}; give the hash of one that `dvc exp show` lists")
+    return found
+
+
+def check_code(commit: str) -> None:
+    """Refuse a commit that differs from HEAD's history in more than params and results.
+
+    Raises
+    ------
+    StageError
+        If it does: what it brings might be code.
+    """
+    base = run("git", "merge-base", "HEAD", commit)
+    changed = run("git", "diff", "--relative", "--name-only", base, commit).splitlines()
+    if others := [path for path in changed if not path.startswith(PARAMS_AND_RESULTS)]:
+        raise StageError(
+            f"{commit:.7} changes {', '.join(others)} since {base:.7}; code that HEAD doesn't come "
+            "from isn't run: if you trust it, check it out first"
+        )
+
+
+def check_committed(project: Path, expected: dict[str, dict[str, str]]) -> None:
+    """Compare the results that are in git with the lock.
+
+    Raises
+    ------
+    StageError
+        If they are not those of the lock, which alone is compared with what is rebuilt.
+    """
+    wanted = {path: digest for outputs in expected.values() for path, digest in outputs.items()}
+    if others := [path for path in wanted if md5(project / path) not in (wanted[path], ABSENT)]:
+        raise StageError(f"what is committed isn't what its dvc.lock says: {', '.join(others)}")
 
 
 def rebuild(clone: Path, environment: dict[str, str], targets: Sequence[str]) -> bool:

@@ -11,7 +11,7 @@ from dvc.utils.serialize import modify_yaml
 from stages.common.console import StageError, format_table
 from stages.common.params import load_params
 from tools.bench.speed import EPOCH_IMAGES, Speed
-from tools.commands import clone_of_head
+from tools.commands import clone_of
 
 # A small process in between, as Linux counts the memory of a parent as its child's peak.
 LAUNCHER = """
@@ -40,7 +40,7 @@ def measure_and_report(speeds: dict[str, Speed]) -> None:
     epochs = load_params().train.epochs
     stages = [["check"], ["fetch"], ["split"]]
     stages += [[stage, name] for stage in ("train", "evaluate", "predict") for name in speeds]
-    with clone_of_head("bench") as (clone, environment):
+    with clone_of("HEAD", "bench") as (clone, environment):
         set_one_epoch(clone / "params.yaml")
         measure = functools.partial(run_process, clone, environment)
         alone = [measure("-m", f"stages.{stage}", *args) for stage, *args in stages]

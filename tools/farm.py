@@ -1,0 +1,158 @@
+"""Run DVC's queued experiments on the workers of a Dask scheduler, and fetch what comes of them."""
+
+import argparse
+import hashlib
+import json
+import subprocess
+import sys
+from collections import Counter
+from typing import NamedTuple
+
+import yaml
+from distributed import Client, Future, as_completed, get_worker
+
+from stages.common.console import StageError, run_stage
+from tools.commands import project_environment, run
+from tools.queue import Task, check_repository, committed_head, queue_status
+from tools.run_experiment import check_same, experiment_ref, fetch, patiently
+from tools.verify import check_code
+
+TOPIC = "epochs"
+PACKED = ".dvc/tmp/repro.dat"  # DVC's own, in each commit that waits in its queue
+DATA = ("fetch", "split", "train")  # sections of params.yaml that every training depends on
+
+
+class Experiment(NamedTuple):
+    """A queued experiment: where it starts, its params.yaml, and a key for each training."""
+
+    task: Task
+    base: str
+    params: str
+    trainings: dict[str, str]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tools.farm", description=__doc__)
+    parser.add_argument("scheduler", help="its address, as in tcp://10.0.0.1:8786")
+    address = parser.parse_args().scheduler
+    committed_head()
+    check_repository()
+    experiments = [read(task) for task in queue_status()[0] if task.status == "Queued"]
+    try:
+        client = Client(address, timeout=10)
+    except (OSError, ValueError) as error:
+        raise StageError(f"{address}: no Dask scheduler answers there ({error})") from None
+    with client:
+        workers = len(client.scheduler_info(n_workers=-1)["workers"])
+        print(f"{len(experiments)} experiments for {workers} workers")
+        client.subscribe_topic(TOPIC, lambda event: print(*event[1], sep=": "))
+        futures = submit(client, experiments)
+        lost = [e for future in as_completed(futures) if not arrives(future, e := futures[future])]
+    if lost:
+        raise StageError(
+            f"{len(lost)} of {len(experiments)} didn't arrive, see above; they stay in the queue, "
+            "for the next `make farm`"
+        )
+
+
+def read(task: Task) -> Experiment:
+    """Read a queued experiment from the commit in which DVC keeps it.
+
+    Raises
+    ------
+    StageError
+        If it changes more than params.yaml, which is all that travels.
+    """
+    base = run("git", "rev-parse", f"{task.rev}^")
+    changed = run("git", "diff", "--relative", "--name-only", base, task.rev).splitlines()
+    if others := set(changed) - {"params.yaml", PACKED}:
+        raise StageError(
+            f"{task.name} was queued with other changes than of params.yaml: "
+            f"{', '.join(sorted(others))}; commit them, then queue it again"
+        )
+    show = ("git", "show", f"{task.rev}:./params.yaml")
+    params = subprocess.check_output(show, env=project_environment(), text=True)
+    sections = yaml.safe_load(params)
+    trainings = {
+        network: make_key(base, network, [sections.get(name) for name in (*DATA, network)])
+        for network in sections["networks"]
+    }
+    return Experiment(task, base, params, trainings)
+
+
+def make_key(*parts: object) -> str:
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+
+
+def submit(client: Client, experiments: list[Experiment]) -> dict[Future, Experiment]:
+    """Submit each experiment, behind those of its trainings that others have too."""
+    uses = Counter(key for one in experiments for key in one.trainings.values())
+    futures = {}
+    for task, base, params, trainings in experiments:
+        commit = ("--commit", base, "--params", "/dev/stdin")
+        shared = [
+            # One key, one task: Dask runs it once, whoever submits it again.
+            client.submit(work, [f"{net}-{key}", f"train@{net}", *commit], params, key=key)
+            for net, key in trainings.items()
+            if uses[key] > 1
+        ]
+        key = make_key(base, task.name, params)
+        future = client.submit(work, [task.name, *commit], params, shared, key=key)
+        futures[future] = Experiment(task, base, params, trainings)
+    return futures
+
+
+def work(arguments: list[str], params: str, _shared: list[str] = ()) -> None:
+    """Run the tool of the clone that the worker was started in; send each epoch's line home.
+
+    It travels by value, as whatever is in ``__main__`` does: a worker needs no such module.
+    """
+    command = (sys.executable, "-m", "tools.run_experiment", *arguments)
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    with subprocess.Popen(command, text=True, **pipes) as process:
+        process.stdin.write(params)
+        process.stdin.close()
+        for line in process.stdout:
+            print(line, end="")  # the whole log, where the worker has its own
+            if "  epoch " in line:
+                get_worker().log_event(TOPIC, [arguments[0], line.strip()])
+            last = line.strip() if line.startswith("error: ") else "see the log of this worker"
+    if process.returncode:
+        raise RuntimeError(f"{get_worker().address}: {last}")
+
+
+def arrives(future: Future, experiment: Experiment) -> bool:
+    """Fetch a finished experiment and take it out of the queue; tell what is wrong otherwise."""
+    task = experiment.task
+    try:
+        if future.status != "finished":
+            raise StageError(future.exception() if future.status == "error" else future.status)
+        bring_home(experiment)
+        run("dvc", "queue", "remove", task.rev)
+    except StageError as error:
+        print(f"{task.name}: {error}")
+        return False
+    print(f"{task.name}: is here")
+    return True
+
+
+def bring_home(experiment: Experiment) -> None:
+    """Store an experiment here as DVC would have.
+
+    Raises
+    ------
+    StageError
+        If it isn't what was queued, or another one of its name is here.
+    """
+    name = experiment.task.name
+    ref = experiment_ref(experiment.base, name)
+    commit = patiently(lambda: fetch(ref))
+    check_code(commit)
+    if here := run("git", "for-each-ref", "--format=%(objectname)", ref):
+        check_same(name, here, commit)
+    else:
+        run("git", "update-ref", ref, commit)
+
+
+if __name__ == "__main__":
+    run_stage(main)

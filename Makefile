@@ -7,6 +7,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 OF_ANOTHER_REPOSITORY := $(shell env -i PATH="$(PATH)" git rev-parse --local-env-vars 2>/dev/null)
 unexport $(OF_ANOTHER_REPOSITORY) $(filter PYTHON%,$(.VARIABLES))
 SETUP := .venv/.ready
+FARM := .venv/.ready-for-farm
 UNREAD := [ $$? = 141 ] # no error: `| head -1` has read enough
 # A .venv doesn't outlive a move of its folder, nor its Python's removal or upgrade.
 DEAD := $(shell [ ! -e .venv/pyvenv.cfg ] \
@@ -17,7 +18,7 @@ export LOGNAME := $(or $(LOGNAME),$(USER),$(shell id -un 2>/dev/null))
 export HOME := $(or $(HOME),$(shell unset HOME; echo ~))
 
 # Asked before minutes go into .venv; whoever told DVC to do without Git has the pipeline, at least.
-all test test-faults test-seeds test-readme demo verify bench seeds experiments plots: in-git
+all test test-faults test-seeds test-farm test-readme demo verify bench seeds farm experiments plots: in-git
 .PHONY: in-git
 in-git:
 	@if grep -qsi 'no_scm = true' .dvc/config.local; then exit; fi; \
@@ -41,6 +42,10 @@ $(SETUP): requirements.txt $(DEAD)
 	python -m pip install --quiet --requirement requirements.txt
 	touch $@
 
+$(FARM): requirements-farm.txt $(SETUP)
+	python -m pip install --quiet --requirement requirements-farm.txt
+	touch $@
+
 .PHONY: dead
 dead:
 
@@ -56,6 +61,10 @@ test-faults: $(SETUP) ## Interrupt and kill the pipeline in every stage: some mi
 test-seeds: $(SETUP) ## Try make seeds and DVC's queue on a tiny pipeline: some minutes
 	pytest -m slow --numprocesses 0 tests/test_seeds.py tests/test_queue.py
 
+.PHONY: test-farm
+test-farm: $(FARM) ## Try experiments on several machines, with kills, forgeries and S3: half an hour
+	pytest -m slow --numprocesses 0 tests/test_farm.py
+
 .PHONY: test-readme
 test-readme: $(SETUP) ## Run every command of the README and docs/ in new clones: some ten minutes
 	pytest -m slow --numprocesses 0 -o faulthandler_timeout=3600 tests/test_readme.py
@@ -70,8 +79,8 @@ test-cpus: $(SETUP) ## Compare with emulated CPUs (needs qemu-user) and another 
 	pytest -m slow --numprocesses 0 tests/test_other_cpus.py tests/test_libm.py
 
 .PHONY: verify
-verify: $(SETUP) ## Rebuild HEAD in an empty clone, compare with dvc.lock (TARGET=train@lenet5 narrows it)
-	python -m tools.verify $(TARGET)
+verify: $(SETUP) ## Rebuild HEAD (REV=: another, an experiment) in an empty clone, compare with dvc.lock
+	python -m tools.verify --rev $(or $(REV),HEAD) $(TARGET)
 
 .PHONY: bench
 bench: $(SETUP) ## Measure speed and memory against a plain loop and the machine: a quarter of an hour
@@ -80,6 +89,10 @@ bench: $(SETUP) ## Measure speed and memory against a plain loop and the machine
 .PHONY: seeds
 seeds: $(SETUP) ## Train from five seeds as queued experiments, write metrics/seeds.json: an hour
 	python -m tools.seeds
+
+.PHONY: farm
+farm: $(FARM) ## Run DVC's queue on the workers of a Dask scheduler: SCHEDULER=tcp://HOST:8786
+	python -m tools.farm $(SCHEDULER)
 
 .PHONY: experiments
 experiments: $(SETUP) ## List HEAD's experiments: what was changed, val metrics (COMMITS=2: HEAD~1's too)
@@ -105,12 +118,15 @@ demo: $(SETUP) ## Try the whole pipeline on synthetic images, without a network
 
 # In a virtual environment of its own: what resolves is not what is resolved.
 .PHONY: lock
-lock: ## Resolve requirements.in into requirements.txt
+lock: ## Resolve requirements.in into requirements.txt, requirements-farm.in into its own
 	set -e; folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; \
 	$(PYTHON) -m venv "$$folder"; "$$folder/bin/pip" install --quiet pip-tools; \
-	"$$folder/bin/pip-compile" --quiet --strip-extras --allow-unsafe --no-header --no-emit-find-links \
-		--no-emit-index-url --no-emit-trusted-host --output-file=requirements.txt requirements.in; \
-	sed -i 's/^\(torch==[^+]*\)+[^ ]*/\1/' requirements.txt # a local version stands on one machine
+	for name in requirements requirements-farm; do \
+		"$$folder/bin/pip-compile" --quiet --strip-extras --allow-unsafe --no-header \
+			--no-emit-find-links --no-emit-index-url --no-emit-trusted-host \
+			--output-file=$$name.txt $$name.in; \
+		sed -i 's/^\(torch==[^+]*\)+[^ ]*/\1/' $$name.txt; \
+	done # sed: a local version stands on one machine
 
 .PHONY: help
 help: ## List the targets

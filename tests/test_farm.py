@@ -1,18 +1,25 @@
 """Experiments on several machines: each arrives once, with the tree that it has at home."""
 
+import hashlib
+import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from stages.common.console import StageError
 from tests.conftest import Clone, copy
+from tests.test_queue import processes_of
 from tools.machine import KNOWN_STEP, check_machine, hash_of_a_step
 
 RUN = ("python", "-m", "tools.run_experiment")
+VERIFY = ("python", "-m", "tools.verify", "--rev")
 
 
 class Farm:
@@ -56,6 +63,12 @@ class Farm:
             return self.home.git("rev-parse", "FETCH_HEAD^{tree}")
         shown = ("--format=%(tree)", f"refs/exps/*/*/{name}")
         return clone.git("for-each-ref", *shown)
+
+    def run_at_home(self, name: str, *changes: str) -> str:
+        """Run an experiment at home, in a folder of DVC's; return its tree."""
+        options = [f"--set-param={change}" for change in changes]
+        self.home.dvc("exp", "run", "--temp", "--name", f"{name}-at-home", *options)
+        return self.tree(f"{name}-at-home", self.home)
 
 
 @pytest.fixture
@@ -113,8 +126,7 @@ def test_an_experiment_has_the_tree_that_it_has_at_home(farm: Farm) -> None:
         assert ("Running stage 'train@lenet5'" in log) == (name == "one")
         assert "Stage 'split' didn't change, skipping" in log
         assert log.splitlines()[-1] == "lower-rate is on the remote"
-    farm.home.dvc("exp", "run", "--temp", "--name", "lower-rate", *change)
-    assert farm.tree("lower-rate") == farm.tree("lower-rate", farm.home)
+    assert farm.tree("lower-rate") == farm.run_at_home("lower-rate", change[1])
     assert not (farm.folder / "one/.dvc/tmp/slots/lower-rate/clone").exists()
     assert farm.home.git("-C", "../one", "status", "--porcelain") == ""
     # what is shared is whole
@@ -176,7 +188,237 @@ def test_xargs_gives_the_same_trees(farm: Farm) -> None:
     xargs = "printf '%s\\n' $* | xargs -P 2 -I RATE python -m tools.run_experiment rate-RATE"
     machine.run("bash", "-c", f"{xargs} -S lenet5.learning_rate=RATE", "bash", *rates)
     for rate in rates:
-        name = f"rate-{rate}"
-        change = f"lenet5.learning_rate={rate}"
-        farm.home.dvc("exp", "run", "--temp", "--name", name, "-S", change)
-        assert farm.tree(name) == farm.tree(name, farm.home)
+        at_home = farm.run_at_home(rate, f"lenet5.learning_rate={rate}")
+        assert farm.tree(f"rate-{rate}") == at_home
+
+
+@pytest.mark.slow
+def test_a_forged_result_is_refused_and_fails_when_it_is_verified(farm: Farm) -> None:
+    change = "lenet5.learning_rate=0.05"
+    machine = farm.machine("machine")
+    machine.run(*RUN, "lower-rate", "-S", change)
+    farm.home.git("fetch", "--quiet", "origin", "refs/exps/*:refs/exps/*")
+    assert "outputs are those of" in farm.home.run(*VERIFY, "lower-rate").stdout
+
+    honest = farm.shared()["lower-rate"]
+    metrics = json.loads(farm.home.git("show", f"{honest}:metrics/lenet5.json"))
+    metrics["val"]["accuracy"] = 0.99
+    forged = forge(farm, honest, {"metrics/lenet5.json": f"{json.dumps(metrics, indent=2)}\n"})
+    farm.home.git("push", "--quiet", "--force", "origin", f"{forged}:{ref_of(farm, 'lower-rate')}")
+    done = machine.run(*RUN, "lower-rate", "-S", change, check=False)
+    assert f"lower-rate is {forged} on the remote, and " in refusal(done)
+    assert farm.shared()["lower-rate"] == forged
+    done = farm.home.run(*VERIFY, forged, check=False)
+    assert refusal(done).endswith("isn't what its dvc.lock says: metrics/lenet5.json")
+
+    # with a lock that fits
+    path = "metrics/lenet5.json"
+    lock = farm.home.git("show", f"{honest}:dvc.lock")
+    digests = [digest(farm.home.git("show", f"{commit}:{path}")) for commit in (honest, forged)]
+    forged = forge(farm, forged, {"dvc.lock": lock.replace(*digests)})
+    done = farm.home.run(*VERIFY, forged, check=False)
+    assert refusal(done) == f"{forged:.7} doesn't rebuild to its dvc.lock: {path}"
+
+    forged = forge(farm, honest, {"stages/evaluate.py": "print('what its author likes')\n"})
+    done = farm.home.run(*VERIFY, forged, check=False)
+    assert f"{forged:.7} changes stages/evaluate.py since " in refusal(done)
+    assert "Running stage" not in done.stdout
+
+
+def digest(text: str) -> str:
+    return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
+
+
+def ref_of(farm: Farm, name: str) -> str:
+    return farm.home.git("for-each-ref", "--format=%(refname)", f"refs/exps/*/*/{name}").strip()
+
+
+def forge(farm: Farm, commit: str, files: dict[str, str]) -> str:
+    """Make a sibling of an experiment's commit that has other files."""
+    farm.home.git("checkout", "--quiet", "--detach", commit)
+    for path, text in files.items():
+        (farm.home.path / path).write_text(text)
+    farm.home.git("add", *files)
+    farm.home.git("commit", "--quiet", "--amend", "--no-edit")
+    forged = farm.home.git("rev-parse", "HEAD").strip()
+    farm.home.git("checkout", "--quiet", "main")
+    return forged
+
+
+PORT = "18786"
+SCHEDULER = f"tcp://127.0.0.1:{PORT}"
+FARM = ("python", "-m", "tools.farm", SCHEDULER)
+
+
+@pytest.fixture
+def scheduler(farm: Farm) -> Iterator[None]:
+    """A scheduler of Dask's, and the end of all that worked for it."""
+    pytest.importorskip("distributed")
+    address = ("--host", "127.0.0.1", "--port", PORT, "--no-dashboard")
+    (farm.folder / "scheduler").mkdir()
+    process = Clone(farm.folder / "scheduler", farm.home.environment).start(
+        "dask", "scheduler", *address
+    )
+    yield
+    for place in ("one", "other"):
+        kill(Clone(farm.folder / place, farm.home.environment))
+    os.killpg(process.pid, signal.SIGKILL)
+
+
+def start_worker(machine: Clone) -> None:
+    """Start a worker of Dask's in a machine's clone; what it prints is added to worker.log."""
+    options = f"--nthreads 1 --no-dashboard --local-directory {machine.path}-dask"
+    log = f">> {machine.path}.log 2>&1"
+    machine.start("bash", "-c", f"exec dask worker {SCHEDULER} {options} {log}")
+
+
+def log_of(machine: Clone) -> str:
+    return Path(f"{machine.path}.log").read_text()
+
+
+def kill(machine: Clone, word: str = "") -> None:
+    """Kill a machine's processes whose command holds a word."""
+    for process in processes_of(machine):
+        if word in Path(f"/proc/{process}/cmdline").read_text():
+            os.kill(process, signal.SIGKILL)
+
+
+@pytest.mark.slow
+def test_a_sweep_arrives_whole_and_each_training_runs_once(farm: Farm, scheduler: None) -> None:
+    machines = [farm.machine("one"), farm.machine("other")]
+    for machine in machines:
+        start_worker(machine)
+    rates = {"two_conv": ("0.04", "0.03"), "lenet5": ("0.06", "0.05", "0.04")}
+    lists = [f"-S{network}.learning_rate={','.join(values)}" for network, values in rates.items()]
+    farm.home.dvc("exp", "run", "--queue", "--name", "sweep", *lists)
+    log = farm.home.run(*FARM).stdout
+    assert "6 experiments for 2 workers" in log
+    for epoch in ("lenet5  epoch  1/2", "two_conv  epoch  2/2"):
+        assert epoch in log
+    trained = "".join(map(log_of, machines)).count("> exec python -m stages.train")
+    assert trained == 5
+
+    shown = farm.home.dvc("exp", "show", "--no-pager"), farm.home.run("make", "experiments").stdout
+    sweep = [
+        (f"two_conv.learning_rate={two_conv}", f"lenet5.learning_rate={lenet5}")
+        for two_conv in rates["two_conv"]
+        for lenet5 in rates["lenet5"]
+    ]
+    for number, changes in enumerate(sweep, start=1):
+        name = f"sweep-{number}"
+        assert all(name in table for table in shown)
+        at_home = farm.run_at_home(name, *changes)
+        assert farm.tree(name) == farm.tree(name, farm.home) == at_home
+    assert "No experiment tasks in the queue" in farm.home.dvc("queue", "status")
+
+
+LONG = ("train.epochs=60", "two_conv.batch_size=500")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("killed", ["worker", "training", "host", "driver"])
+def test_after_a_kill_nothing_is_lost(killed: str, farm: Farm, scheduler: None) -> None:
+    machine = farm.machine("one")
+    start_worker(machine)
+    changes = (*LONG, "lenet5.learning_rate=0.05")
+    options = [f"--set-param={change}" for change in changes]
+    farm.home.dvc("exp", "run", "--queue", "--name", "long", *options)
+    driver = farm.home.start(*FARM)
+    line = ""
+    while "lenet5  epoch 10/60" not in line:
+        line = driver.stdout.readline()
+        assert line, "the driver ended"
+    if killed == "driver":
+        os.killpg(driver.pid, signal.SIGKILL)
+    else:
+        word = {"worker": "multiprocessing-fork", "training": "stages.train", "host": ""}[killed]
+        kill(machine, word)
+    if killed == "host":
+        start_worker(machine)
+    rest = driver.communicate()[0]
+    if killed == "training":
+        assert "long: tcp://" in rest
+        assert "1 of 1 didn't arrive" in rest
+    if killed in ("training", "driver"):
+        assert "long" in farm.home.dvc("queue", "status")
+        rest = farm.home.run(*FARM).stdout
+    print(rest)
+    assert "long: is here" in rest
+    if killed in ("training", "host"):
+        assert "lenet5: goes on after epoch 1" in log_of(machine)
+    else:
+        assert log_of(machine).count("> exec python -m stages.train lenet5") == 1
+    assert farm.tree("long", farm.home) == farm.run_at_home("long", *changes)
+    assert "No experiment tasks in the queue" in farm.home.dvc("queue", "status")
+
+
+@pytest.mark.slow
+def test_a_remote_that_is_away_for_good_leaves_the_queue_as_it_was(
+    farm: Farm, scheduler: None
+) -> None:
+    machine = farm.machine("one")
+    start_worker(machine)
+    farm.home.dvc("exp", "run", "--queue", "--name", "lower-rate", "-Slenet5.learning_rate=0.05")
+    driver = farm.home.start(*FARM)
+    line = ""
+    while "epoch  2/2" not in line:
+        line = driver.stdout.readline()
+        assert line, "the driver ended"
+    farm.store.rename(farm.folder / "away")
+    farm.store.touch()  # no folder can be made there
+    rest = driver.communicate()[0]
+    assert "1 of 1 didn't arrive" in rest
+    assert "lower-rate" in farm.home.dvc("queue", "status")
+    assert farm.shared() == {}
+    farm.store.unlink()
+    (farm.folder / "away").rename(farm.store)
+    assert "lower-rate: is here" in farm.home.run(*FARM).stdout
+    assert log_of(machine).count("> exec python -m stages.train lenet5") == 1
+
+
+@pytest.mark.slow
+def test_what_the_farm_cannot_run_is_said_in_one_line(farm: Farm) -> None:
+    pytest.importorskip("distributed")
+    done = farm.home.run(*FARM[:-1], "tcp://127.0.0.1:1", check=False)
+    assert refusal(done).startswith("tcp://127.0.0.1:1: no Dask scheduler answers there (")
+    readme = farm.home.path / "README.md"
+    text = readme.read_text()
+    readme.write_text("another\n")
+    assert refusal(farm.home.run(*FARM, check=False)).startswith("there are changes that aren't")
+    farm.home.dvc("exp", "run", "--queue", "--name", "lower-rate", "-Slenet5.learning_rate=0.05")
+    readme.write_text(text)
+    done = farm.home.run(*FARM, check=False)
+    assert "queued with other changes than of params.yaml: README.md" in refusal(done)
+
+
+@pytest.mark.slow
+def test_a_server_of_s3_serves_as_the_remote(farm: Farm) -> None:
+    moto = pytest.importorskip("moto.server")
+    boto3 = pytest.importorskip("boto3")
+    pytest.importorskip("dvc_s3")
+    server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    try:
+        address = "http://{}:{}".format(*server.get_host_and_port())
+        key = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret"}
+        client = boto3.client(
+            "s3",
+            "us-east-1",
+            endpoint_url=address,
+            aws_access_key_id="key",
+            aws_secret_access_key="secret",
+        )  # noqa: S106, nothing is secret here
+        client.create_bucket(Bucket="storage")
+        farm.home.environment.update(key)
+        farm.home.dvc("remote", "modify", "storage", "url", "s3://storage/farm")
+        farm.home.dvc("remote", "modify", "storage", "endpointurl", address)
+        farm.home.commit("a remote on S3")
+        farm.home.git("push", "--quiet", "origin", "main")
+        farm.home.dvc("push")
+        change = "lenet5.learning_rate=0.05"
+        for name in ("one", "other"):
+            log = farm.machine(name).run(*RUN, "lower-rate", "-S", change).stdout
+            assert ("Running stage 'train@lenet5'" in log) == (name == "one")
+        assert farm.tree("lower-rate") == farm.run_at_home("lower-rate", change)
+    finally:
+        server.stop()

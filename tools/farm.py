@@ -113,8 +113,8 @@ def work(arguments: list[str], params: str, _shared: list[str] = ()) -> None:
         process.stdin.write(params)
         process.stdin.close()
         for line in process.stdout:
-            print(line, end="")  # the whole log, where the worker has its own
-            if "  epoch " in line:
+            print(line, end="", flush=True)  # the whole of it into the worker's own log
+            if " epoch " in line:
                 get_worker().log_event(TOPIC, [arguments[0], line.strip()])
             last = line.strip() if line.startswith("error: ") else "see the log of this worker"
     if process.returncode:

@@ -87,8 +87,8 @@ bench: $(SETUP) ## Measure speed and memory against a plain loop and the machine
 	python -m tools.bench
 
 .PHONY: seeds
-seeds: $(SETUP) ## Train from five seeds as queued experiments, write metrics/seeds.json: an hour
-	python -m tools.seeds
+seeds: $(if $(SCHEDULER),$(FARM),$(SETUP)) ## Train from five seeds (SCHEDULER=: on a farm), write metrics/seeds.json
+	python -m tools.seeds $(SCHEDULER:%=--scheduler %)
 
 .PHONY: farm
 farm: $(FARM) ## Run DVC's queue on the workers of a Dask scheduler: SCHEDULER=tcp://HOST:8786

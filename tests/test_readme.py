@@ -132,10 +132,37 @@ NOT_RUN = {
     "git fetch --unshallow": "needs such a clone; test_queue.py runs it",
     "git fetch --refetch --no-filter": "the same",
     "dvc remote modify storage endpointurl http://host:port": "S3 needs a server",
+    **dict.fromkeys(
+        (
+            "parallel --jobs 2 python -m tools.run_experiment seed-{} -S train.seed={} ::: 4 5",
+            "ssh HOST 'cd fashion-mnist && .venv/bin/python -m tools.run_experiment seed-6"
+            " -S train.seed=6'",
+            "sbatch --array=7-9 --wrap 'N=$SLURM_ARRAY_TASK_ID;"
+            " python -m tools.run_experiment s$N -S train.seed=$N'",
+            "sbatch --array=1-50 --wrap '.venv/bin/dask worker tcp://10.0.0.1:8786 --nthreads 1'",
+        ),
+        "needs other machines or programs",
+    ),
+    **dict.fromkeys(
+        (
+            "pip install -r requirements-farm.txt",
+            "dask scheduler --host 10.0.0.1",
+            "dask worker tcp://10.0.0.1:8786 --nthreads 1",
+            "dvc exp run --queue --name rates -S 'lenet5.learning_rate=0.06,0.05,0.04'",
+            "make farm SCHEDULER=tcp://10.0.0.1:8786",
+            "make farm",
+            "make seeds SCHEDULER=tcp://10.0.0.1:8786",
+            "make test-farm",
+        ),
+        "needs the optional packages; test_farm.py does",
+    ),
 }
 
 # Blocks with one of these are left to `make test-readme`: they install or train for minutes.
-SLOW = r"^make( demo| verify)?$|^pip install|^dvc (exp run|queue)|\bsweep-1\b"
+SLOW = (
+    r"^make( demo| verify)?$|^pip install|^dvc (exp run|queue)|\bsweep-1\b"
+    r"|tools\.run_experiment|lower-rate|REV="
+)
 
 # What commands change in a clean clone, as the pages say; all others leave it clean.
 CHANGES = {

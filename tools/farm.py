@@ -72,11 +72,16 @@ def read(task: Task) -> Experiment:
         )
     show = ("git", "show", f"{task.rev}:./params.yaml")
     params = subprocess.check_output(show, env=project_environment(), text=True)
-    sections = yaml.safe_load(params)
-    trainings = {
-        network: make_key(base, network, [sections.get(name) for name in (*DATA, network)])
-        for network in sections["networks"]
-    }
+    try:
+        sections = yaml.safe_load(params)
+        trainings = {
+            network: make_key(base, network, [sections.get(name) for name in (*DATA, network)])
+            for network in sections["networks"]
+        }
+    except (yaml.YAMLError, AttributeError, KeyError, TypeError):
+        raise StageError(
+            f"{task.name} was queued with a params.yaml that lists no networks"
+        ) from None
     return Experiment(task, base, params, trainings)
 
 
@@ -112,13 +117,15 @@ def work(arguments: list[str], params: str, _shared: list[str] = ()) -> None:
     with subprocess.Popen(command, text=True, **pipes) as process:
         process.stdin.write(params)
         process.stdin.close()
+        errors = []
         for line in process.stdout:
             print(line, end="", flush=True)  # the whole of it into the worker's own log
             if " epoch " in line:
                 get_worker().log_event(TOPIC, [arguments[0], line.strip()])
-            last = line.strip() if line.startswith("error: ") else "see the log of this worker"
+            if line.startswith("error: "):
+                errors.append(line.strip())
     if process.returncode:
-        raise RuntimeError(f"{get_worker().address}: {last}")
+        raise RuntimeError(f"{get_worker().address}: {'; '.join(errors) or 'it was killed'}")
 
 
 def arrives(future: Future, experiment: Experiment) -> bool:

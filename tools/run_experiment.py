@@ -166,8 +166,7 @@ def check_same(name: str, here: str, remote: str) -> None:
     if run("git", "rev-parse", f"{here}^{{tree}}") != run("git", "rev-parse", f"{remote}^{{tree}}"):
         raise StageError(
             f"{name} is {remote} on the remote, and {here} here, with other contents; nothing was "
-            f"overwritten: `git diff {remote} {here}` compares them, `make verify REV=` tells "
-            "which is right, and another name keeps both"
+            "overwritten: `make verify REV=` tells which is right, and another name keeps both"
         )
 
 

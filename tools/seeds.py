@@ -4,6 +4,8 @@ import argparse
 import csv
 import json
 import statistics
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,7 +14,7 @@ from stages.common.files import write_json
 from stages.common.layout import METRICS_FOLDER, ONE_VIEW_FOLDER, PLOTS_FOLDER
 from stages.common.params import load_params
 from stages.pictures.figures import network_colour, picture
-from tools.commands import run
+from tools.commands import project_environment, run
 from tools.queue import (
     Task,
     check_repository,
@@ -32,7 +34,9 @@ POLL_SECONDS = 20  # asking takes a second of a core
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tools.seeds", description=__doc__)
     parser.add_argument("seeds", nargs="*", type=int, default=SEEDS, help="default: 1 2 3 4 5")
-    seeds = parser.parse_args().seeds
+    parser.add_argument("--scheduler", help="Dask's; default: DVC's queue, on this machine")
+    arguments = parser.parse_args()
+    seeds = arguments.seeds
     if len(set(seeds)) < 2:
         raise StageError("a spread needs two seeds or more")
 
@@ -40,14 +44,14 @@ def main() -> None:
     head = committed_head()
     check_repository()
     experiments = {seed: f"seed-{seed}-of-{head}" for seed in seeds}
-    commits = run_experiments(experiments)
+    commits = run_experiments(experiments, arguments.scheduler)
     summary = summarise(networks, experiments, commits)
     write_json(SUMMARY, summary)
     draw_seeds(PICTURE, summary)
     print(describe(summary))
 
 
-def run_experiments(experiments: dict[int, str]) -> dict[str, str]:
+def run_experiments(experiments: dict[int, str], scheduler: str | None) -> dict[str, str]:
     """Queue an experiment per seed, but for those that exist, and run the whole queue to its end.
 
     Raises
@@ -64,8 +68,12 @@ def run_experiments(experiments: dict[int, str]) -> dict[str, str]:
             change = f"train.seed={seed}"
             run("dvc", "exp", "run", "--queue", "--name", name, "--set-param", change)
     if missing:
-        print(f"running {', '.join(missing.values())}; `dvc queue logs NAME` tells how far one is")
-        finish_queue(POLL_SECONDS)
+        if scheduler:
+            farm = (sys.executable, "-m", "tools.farm", scheduler)
+            subprocess.run(farm, env=project_environment(), check=False)  # tells what failed
+        else:
+            print(f"running {', '.join(missing.values())}; `dvc queue logs NAME` tells how far")
+            finish_queue(POLL_SECONDS)
         stored = stored_experiments()
         report_lost(set(missing.values()) - set(stored), before)
     return stored

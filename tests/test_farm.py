@@ -299,7 +299,7 @@ def test_a_sweep_arrives_whole_and_each_training_runs_once(farm: Farm) -> None:
     trained = "".join(map(log_of, machines)).count("> exec python -m stages.train")
     assert trained == 5
 
-    shown = farm.home.dvc("exp", "show", "--no-pager"), farm.home.run(*EXPERIMENTS).stdout
+    shown = farm.home.dvc("exp", "show", "--csv"), farm.home.run(*EXPERIMENTS).stdout
     sweep = [
         (f"two_conv.learning_rate={two_conv}", f"lenet5.learning_rate={lenet5}")
         for two_conv in rates["two_conv"]

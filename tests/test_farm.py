@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -310,6 +311,38 @@ def test_a_sweep_arrives_whole_and_each_training_runs_once(farm: Farm) -> None:
         assert all(name in table for table in shown)
         at_home = farm.run_at_home(name, *changes)
         assert farm.tree(name) == farm.tree(name, farm.home) == at_home
+    assert "No experiment tasks in the queue" in farm.home.dvc("queue", "status")
+
+
+# FARM_EXPERIMENTS=100 measures what a farm costs: pytest -m slow -s -k count tests/test_farm.py
+COUNT = int(os.environ.get("FARM_EXPERIMENTS", "4"))
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("scheduler")
+def test_any_count_of_experiments_arrives_and_the_last_is_timed(farm: Farm) -> None:
+    farm.home.set_params({"networks": ["lenet5"], "train.epochs": 1})
+    farm.home.dvc("repro")
+    farm.home.commit("small")
+    farm.home.dvc("push")
+    farm.home.git("push", "--quiet", "origin", "main")
+    machines = [farm.machine("one"), farm.machine("other")]
+    for machine in machines:
+        start_worker(machine)
+    done = 0
+    for count in (max(COUNT // 10, 2), COUNT):
+        seeds = ",".join(map(str, range(done + 2, count + 1)))
+        farm.home.dvc("exp", "run", "--queue", "--name", f"to-{count}", f"-Strain.seed={seeds}")
+        start = time.monotonic()
+        log = farm.home.run(*FARM).stdout
+        minutes = (time.monotonic() - start) / 60
+        print(f"{log.count(': is here')} experiments in {minutes:.1f} minutes")
+        timed = f"time python -m tools.run_experiment at-{count} -S train.seed={100_000 + count}"
+        log = machines[0].run("bash", "-c", timed).stdout
+        print(f"experiment {count}:", *log.splitlines()[-4:], sep="\n")
+        assert f"at-{count} is on the remote" in log
+        done = count
+    assert len(farm.shared()) == COUNT
     assert "No experiment tasks in the queue" in farm.home.dvc("queue", "status")
 
 

@@ -1,14 +1,13 @@
 """Run DVC's queued experiments on the workers of a Dask scheduler, and fetch what comes of them."""
 
 import argparse
-import hashlib
-import json
 import subprocess
 import sys
 from collections import Counter
 from typing import NamedTuple
 
 import yaml
+from dask.tokenize import tokenize
 from distributed import Client, Future, as_completed, get_worker
 
 from stages.common.console import StageError, run_stage
@@ -47,10 +46,10 @@ def main() -> None:
         print(f"{len(experiments)} experiments for {workers} workers")
         client.subscribe_topic(TOPIC, lambda event: print(*event[1], sep=": "))
         futures = submit(client, experiments)
-        lost = [e for future in as_completed(futures) if not arrives(future, e := futures[future])]
+        lost = sum(not arrives(future, futures[future]) for future in as_completed(futures))
     if lost:
         raise StageError(
-            f"{len(lost)} of {len(experiments)} didn't arrive, see above; they stay in the queue, "
+            f"{lost} of {len(experiments)} didn't arrive, see above; they stay in the queue, "
             "for the next `make farm`"
         )
 
@@ -72,38 +71,29 @@ def read(task: Task) -> Experiment:
         )
     show = ("git", "show", f"{task.rev}:./params.yaml")
     params = subprocess.check_output(show, env=project_environment(), text=True)
-    try:
-        sections = yaml.safe_load(params)
-        trainings = {
-            network: make_key(base, network, [sections.get(name) for name in (*DATA, network)])
-            for network in sections["networks"]
-        }
-    except (yaml.YAMLError, AttributeError, KeyError, TypeError):
-        raise StageError(
-            f"{task.name} was queued with a params.yaml that lists no networks"
-        ) from None
+    sections = yaml.safe_load(params)
+    trainings = {
+        network: tokenize(base, network, [sections.get(name) for name in (*DATA, network)])
+        for network in sections["networks"]
+    }
     return Experiment(task, base, params, trainings)
-
-
-def make_key(*parts: object) -> str:
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 
 def submit(client: Client, experiments: list[Experiment]) -> dict[Future, Experiment]:
     """Submit each experiment, behind those of its trainings that others have too."""
     uses = Counter(key for one in experiments for key in one.trainings.values())
     futures = {}
-    for task, base, params, trainings in experiments:
-        commit = ("--commit", base, "--params", "/dev/stdin")
+    for one in experiments:
+        start = ("--commit", one.base, "--params", "/dev/stdin")
         shared = [
             # One key, one task: Dask runs it once, whoever submits it again.
-            client.submit(work, [f"{net}-{key}", f"train@{net}", *commit], params, key=key)
-            for net, key in trainings.items()
+            client.submit(work, [f"{net}-{key}", f"train@{net}", *start], one.params, key=key)
+            for net, key in one.trainings.items()
             if uses[key] > 1
         ]
-        key = make_key(base, task.name, params)
-        future = client.submit(work, [task.name, *commit], params, shared, key=key)
-        futures[future] = Experiment(task, base, params, trainings)
+        key = tokenize(one.base, one.task.name, one.params)
+        future = client.submit(work, [one.task.name, *start], one.params, shared, key=key)
+        futures[future] = one
     return futures
 
 

@@ -84,13 +84,10 @@ def find(commit: str) -> str:
 
 def link_slot(project: Path, folder: Path) -> None:
     """Give a clone this one's remotes and DVC cache, and a resume state that outlives it."""
-    git = ("git", "-C", str(project))
-    run(*git, "remote", "set-url", "origin", run("git", "remote", "get-url", "origin"))
+    origin = run("git", "remote", "get-url", "origin")
+    run("git", "-C", str(project), "remote", "set-url", "origin", origin)
     (folder / "resume").mkdir(exist_ok=True)
     (project / ".resume").symlink_to(folder / "resume")
-    exclude = Path(run(*git, "rev-parse", "--path-format=absolute", "--git-path", "info/exclude"))
-    exclude.parent.mkdir(exist_ok=True)
-    exclude.write_text(".resume\n")  # .gitignore names a folder, not a link
     with Repo() as here, Repo(str(project)) as there, there.config.edit("local") as settings:
         if "remote" not in here.config["core"]:
             raise StageError("no DVC remote to share by: `dvc remote add --default NAME URL` first")

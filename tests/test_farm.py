@@ -246,31 +246,39 @@ def forge(farm: Farm, commit: str, files: dict[str, str]) -> str:
     return forged
 
 
-PORT = "18786"
-SCHEDULER = f"tcp://127.0.0.1:{PORT}"
-FARM = ("python", "-m", "tools.farm", SCHEDULER)
+FARM = ("python", "-m", "tools.farm")
 
 
 @pytest.fixture
-def scheduler(farm: Farm) -> Iterator[None]:
-    """A scheduler of Dask's, and the end of all that worked for it."""
+def scheduler(farm: Farm) -> Iterator[str]:
+    """The address of a scheduler of Dask's; at the end, all that worked for it is killed."""
     pytest.importorskip("distributed")
-    address = ("--host", "127.0.0.1", "--port", PORT, "--no-dashboard")
-    (farm.folder / "scheduler").mkdir()
-    process = Clone(farm.folder / "scheduler", farm.home.environment).start(
-        "dask", "scheduler", *address
+    place = Clone(farm.folder / "scheduler", farm.home.environment)
+    place.path.mkdir()
+    file = farm.folder / "scheduler.json"
+    options = (
+        "--host",
+        "127.0.0.1",
+        "--port",
+        "0",
+        "--no-dashboard",
+        "--scheduler-file",
+        str(file),
     )
-    yield
-    for place in ("one", "other"):
-        kill(Clone(farm.folder / place, farm.home.environment))
+    process = place.start("dask", "scheduler", *options)
+    while not file.exists() or not file.read_text():
+        time.sleep(0.1)
+    yield json.loads(file.read_text())["address"]
+    for name in ("one", "other"):
+        kill(Clone(farm.folder / name, farm.home.environment))
     os.killpg(process.pid, signal.SIGKILL)
 
 
-def start_worker(machine: Clone) -> None:
-    """Start a worker of Dask's in a machine's clone; what it prints is added to worker.log."""
+def start_worker(machine: Clone, scheduler: str) -> None:
+    """Start a worker of Dask's in a machine's clone; what it prints is added to its log."""
     options = f"--nthreads 1 --no-dashboard --local-directory {machine.path}-dask"
     log = f">> {machine.path}.log 2>&1"
-    machine.start("bash", "-c", f"exec dask worker {SCHEDULER} {options} {log}")
+    machine.start("bash", "-c", f"exec dask worker {scheduler} {options} {log}")
 
 
 def log_of(machine: Clone) -> str:
@@ -285,15 +293,14 @@ def kill(machine: Clone, word: str = "") -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("scheduler")
-def test_a_sweep_arrives_whole_and_each_training_runs_once(farm: Farm) -> None:
+def test_a_sweep_arrives_whole_and_each_training_runs_once(farm: Farm, scheduler: str) -> None:
     machines = [farm.machine("one"), farm.machine("other")]
     for machine in machines:
-        start_worker(machine)
+        start_worker(machine, scheduler)
     rates = {"two_conv": ("0.04", "0.03"), "lenet5": ("0.06", "0.05", "0.04")}
     lists = [f"-S{network}.learning_rate={','.join(values)}" for network, values in rates.items()]
     farm.home.dvc("exp", "run", "--queue", "--name", "sweep", *lists)
-    log = farm.home.run(*FARM).stdout
+    log = farm.home.run(*FARM, scheduler).stdout
     assert "6 experiments for 2 workers" in log
     for epoch in ("lenet5  epoch  1/2", "two_conv  epoch  2/2"):
         assert epoch in log
@@ -319,8 +326,7 @@ COUNT = int(os.environ.get("FARM_EXPERIMENTS", "4"))
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("scheduler")
-def test_any_count_of_experiments_arrives_and_the_last_is_timed(farm: Farm) -> None:
+def test_any_count_of_experiments_arrives_and_the_last_is_timed(farm: Farm, scheduler: str) -> None:
     farm.home.set_params({"networks": ["lenet5"], "train.epochs": 1})
     farm.home.dvc("repro")
     farm.home.commit("small")
@@ -328,13 +334,13 @@ def test_any_count_of_experiments_arrives_and_the_last_is_timed(farm: Farm) -> N
     farm.home.git("push", "--quiet", "origin", "main")
     machines = [farm.machine("one"), farm.machine("other")]
     for machine in machines:
-        start_worker(machine)
+        start_worker(machine, scheduler)
     done = 0
     for count in (max(COUNT // 10, 2), COUNT):
         seeds = ",".join(map(str, range(done + 2, count + 1)))
         farm.home.dvc("exp", "run", "--queue", "--name", f"to-{count}", f"-Strain.seed={seeds}")
         start = time.monotonic()
-        log = farm.home.run(*FARM).stdout
+        log = farm.home.run(*FARM, scheduler).stdout
         minutes = (time.monotonic() - start) / 60
         print(f"{log.count(': is here')} experiments in {minutes:.1f} minutes")
         timed = f"time python -m tools.run_experiment at-{count} -S train.seed={100_000 + count}"
@@ -350,15 +356,14 @@ LONG = ("train.epochs=60", "two_conv.batch_size=500")
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("scheduler")
 @pytest.mark.parametrize("killed", ["worker", "training", "host", "driver"])
-def test_after_a_kill_nothing_is_lost(killed: str, farm: Farm) -> None:
+def test_after_a_kill_nothing_is_lost(killed: str, farm: Farm, scheduler: str) -> None:
     machine = farm.machine("one")
-    start_worker(machine)
+    start_worker(machine, scheduler)
     changes = (*LONG, "lenet5.learning_rate=0.05")
     options = [f"--set-param={change}" for change in changes]
     farm.home.dvc("exp", "run", "--queue", "--name", "long", *options)
-    driver = farm.home.start(*FARM)
+    driver = farm.home.start(*FARM, scheduler)
     line = ""
     while "lenet5  epoch 10/60" not in line:
         line = driver.stdout.readline()
@@ -369,14 +374,14 @@ def test_after_a_kill_nothing_is_lost(killed: str, farm: Farm) -> None:
         word = {"worker": "multiprocessing-fork", "training": "stages.train", "host": ""}[killed]
         kill(machine, word)
     if killed == "host":
-        start_worker(machine)
+        start_worker(machine, scheduler)
     rest = driver.communicate()[0]
     if killed == "training":
         assert "long: tcp://" in rest
         assert "1 of 1 didn't arrive" in rest
     if killed in ("training", "driver"):
         assert "long" in farm.home.dvc("queue", "status")
-        rest = farm.home.run(*FARM).stdout
+        rest = farm.home.run(*FARM, scheduler).stdout
     print(rest)
     assert "long: is here" in rest
     if killed == "driver":
@@ -388,12 +393,13 @@ def test_after_a_kill_nothing_is_lost(killed: str, farm: Farm) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("scheduler")
-def test_a_remote_that_is_away_for_good_leaves_the_queue_as_it_was(farm: Farm) -> None:
+def test_a_remote_that_is_away_for_good_leaves_the_queue_as_it_was(
+    farm: Farm, scheduler: str
+) -> None:
     machine = farm.machine("one")
-    start_worker(machine)
+    start_worker(machine, scheduler)
     farm.home.dvc("exp", "run", "--queue", "--name", "lower-rate", "-Slenet5.learning_rate=0.05")
-    driver = farm.home.start(*FARM)
+    driver = farm.home.start(*FARM, scheduler)
     line = ""
     while "epoch  2/2" not in line:
         line = driver.stdout.readline()
@@ -406,22 +412,24 @@ def test_a_remote_that_is_away_for_good_leaves_the_queue_as_it_was(farm: Farm) -
     assert farm.shared() == {}
     farm.store.unlink()
     (farm.folder / "away").rename(farm.store)
-    assert "lower-rate: is here" in farm.home.run(*FARM).stdout
+    assert "lower-rate: is here" in farm.home.run(*FARM, scheduler).stdout
     assert log_of(machine).count("> exec python -m stages.train lenet5") == 1
 
 
 @pytest.mark.slow
 def test_what_the_farm_cannot_run_is_said_in_one_line(farm: Farm) -> None:
     pytest.importorskip("distributed")
-    done = farm.home.run(*FARM[:-1], "tcp://127.0.0.1:1", check=False)
-    assert refusal(done).startswith("tcp://127.0.0.1:1: no Dask scheduler answers there (")
+    nowhere = "tcp://127.0.0.1:1"
+    done = farm.home.run(*FARM, nowhere, check=False)
+    assert refusal(done).startswith(f"{nowhere}: no Dask scheduler answers there (")
     readme = farm.home.path / "README.md"
     text = readme.read_text()
     readme.write_text("another\n")
-    assert refusal(farm.home.run(*FARM, check=False)).startswith("there are changes that aren't")
+    done = farm.home.run(*FARM, nowhere, check=False)
+    assert refusal(done).startswith("there are changes that aren't")
     farm.home.dvc("exp", "run", "--queue", "--name", "lower-rate", "-Slenet5.learning_rate=0.05")
     readme.write_text(text)
-    done = farm.home.run(*FARM, check=False)
+    done = farm.home.run(*FARM, nowhere, check=False)
     assert "queued with other changes than of params.yaml: README.md" in refusal(done)
 
 

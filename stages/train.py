@@ -49,10 +49,9 @@ def main() -> None:
         data=[split_file("train"), split_file("val"), PIXEL_STATISTICS],
     )
 
-    network, history = fit(name, params, train, val, pixels, resume, device)
+    network = fit(name, params, train, val, pixels, resume, device)
 
     write_network(model_file(name), name, network)
-    write_history(history_file(name), history)
     resume.remove()
 
 
@@ -64,18 +63,17 @@ def fit(
     pixels: dict[str, float],
     resume: ResumeState,
     device: torch.device,
-) -> tuple[ImageClassifier, list[list[float]]]:
+) -> ImageClassifier:
     """Train a network for all epochs, going on where an interrupted run stopped.
 
     ``pixels`` are the mean and the standard deviation of the training split's pixels, on the scale
-    of 0 to 255; ``resume`` is read before the first epoch and written after each.
+    of 0 to 255; ``resume`` is read before the first epoch. It is written after each, and so is the
+    history.
 
     Returns
     -------
-    network : ImageClassifier
+    ImageClassifier
         The averaged weights after the last epoch, on the CPU.
-    history : list of list of float
-        A row per epoch, as in ``history.HEADER``.
 
     Raises
     ------
@@ -94,6 +92,7 @@ def fit(
     if interrupted := resume.load():
         state, history = interrupted
         trainer.load_state(state)
+        write_history(history_file(name), history)  # DVC has removed it
         print(f"{name}: goes on after epoch {len(history)} of {epochs}")
     # A view, not a copy: the order of the training split is random.
     sample = train.take(slice(len(val))).to(device)
@@ -107,9 +106,10 @@ def fit(
         measured = (trainer.learning_rate, *on_train, *on_val)
         history.append([epoch, *(float(f"{figure:.6g}") for figure in measured)])
         resume.save(trainer.state(), history)
+        write_history(history_file(name), history)  # now, for curves that grow in dvc plots
         seconds = time.perf_counter() - start
         print(f"{name}  epoch {epoch:>2}/{epochs}  {describe(on_train, on_val)}  {seconds:.1f} s")
-    return trainer.average.cpu(), history
+    return trainer.average.cpu()
 
 
 def check_batch_size(name: str, recipe: RecipeParams, images: int) -> None:

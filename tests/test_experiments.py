@@ -15,7 +15,7 @@ def test_a_sweep_is_shown_in_120_columns_below_the_commit_that_it_started_from(
 ) -> None:
     committed = val_metrics(clone)
     for name, target, *changes in (
-        ("lower-rate", "evaluate@lenet5", "lenet5.learning_rate=0.05"),
+        ("lower-rate", "evaluate@lenet5", "lenet5.learning_rate=0.01"),
         ("sweep-1", "check", "lenet5.muon_learning_rate=0.01", "lenet5.dropout=0.1"),
     ):
         options = [option for change in changes for option in ("-S", change)]
@@ -31,9 +31,9 @@ def test_a_sweep_is_shown_in_120_columns_below_the_commit_that_it_started_from(
     lower = val_metrics(clone)
     assert lower != committed
     assert [row.split() for row in rows] == [
-        ["main", *committed, "0.1", "0.02", "0.0"],
-        ["lower-rate", *lower, "0.05", "0.02", "0.0"],
-        ["sweep-1", *committed, "0.1", "0.01", "0.1"],
+        ["main", *committed, "0.02", "0.02", "0.0"],
+        ["lower-rate", *lower, "0.01", "0.02", "0.0"],
+        ["sweep-1", *committed, "0.02", "0.01", "0.1"],
     ]
 
     earlier = clone.git("rev-parse", "--short=7", "HEAD").strip()

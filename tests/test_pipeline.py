@@ -87,7 +87,7 @@ def test_experiments_run_in_a_temporary_copy_and_from_a_queue(clone: Clone) -> N
     (clone.path / ".resume/lenet5.state").write_text("what a training in the workspace keeps")
     temporary = ("--temp", "--name", "temporary", "-S", "lenet5.weight_decay=0.01")
     clone.dvc("exp", "run", *temporary, "train@lenet5")
-    clone.dvc("exp", "run", "--queue", "-S", "lenet5.learning_rate=0.01,0.02", "train@lenet5")
+    clone.dvc("exp", "run", "--queue", "-S", "lenet5.learning_rate=0.01,0.03", "train@lenet5")
     clone.run("python", "-c", "from tools.queue import finish_queue; finish_queue(3)")
     assert clone.read(".resume/lenet5.state") == b"what a training in the workspace keeps"
     assert clone.git("status", "--porcelain") == ""
@@ -98,7 +98,7 @@ def test_experiments_run_in_a_temporary_copy_and_from_a_queue(clone: Clone) -> N
         for experiment in commit["experiments"]
         if experiment["name"] != "temporary"
     }
-    assert rates == {0.01, 0.02}
+    assert rates == {0.01, 0.03}
     assert len(commit["experiments"]) == 3
 
 

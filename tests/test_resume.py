@@ -86,8 +86,9 @@ def test_killed_three_times_it_ends_in_the_same_bytes(
     assert "goes on" not in train_until(interrupted, network, 3 * STEPS)
     log = train_until(interrupted, network, 6 * STEPS + STEPS // 2, workers="1")
     assert f"{network}: goes on after epoch 3 of 9" in log
-    log = train_until(interrupted, network, "history.csv")  # the model is in place already
+    log = train_until(interrupted, network, "model.safetensors")  # after the last epoch
     assert f"{network}: goes on after epoch 6 of 9" in log
+    (interrupted.path / f"models/{network}/history.csv").unlink()  # as DVC does
     # with other workers than before: their number is no part of the state
     done = interrupted.stage("train", network, FASHION_MNIST_WORKERS="1")
     assert f"{network}: goes on after epoch 9 of 9" in done.stdout
@@ -108,7 +109,12 @@ def test_dvc_repro_goes_on_after_it_was_killed(
     )
     with repro:
         next(line for line in repro.stdout if "epoch  3/9" in line)
+        os.killpg(repro.pid, signal.SIGSTOP)
+        rows = len(interrupted.read("models/lenet5/history.csv").splitlines()) - 1
+        chart = interrupted.dvc("plots", "show", "--show-vega", "models/lenet5/history.csv")
         os.killpg(repro.pid, signal.SIGKILL)
+    assert 3 <= rows < EPOCHS
+    assert chart.count('"epoch": ') == rows
     log = interrupted.dvc("repro", "train@lenet5")
     assert "lenet5: goes on after epoch" in log
     assert results(interrupted, "lenet5") == uninterrupted("lenet5")

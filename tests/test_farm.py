@@ -122,7 +122,7 @@ def test_a_processor_without_avx2_is_refused_in_a_line(built: Clone) -> None:
 
 @pytest.mark.slow
 def test_an_experiment_has_the_tree_that_it_has_at_home(farm: Farm) -> None:
-    change = ("-S", "lenet5.learning_rate=0.05")
+    change = ("-S", "lenet5.learning_rate=0.01")
     for name in ("one", "other"):  # the other one goes by what the first has shared
         log = farm.machine(name).run(*RUN, "lower-rate", *change).stdout
         assert ("Running stage 'train@lenet5'" in log) == (name == "one")
@@ -142,7 +142,7 @@ def test_an_experiment_has_the_tree_that_it_has_at_home(farm: Farm) -> None:
 @pytest.mark.slow
 def test_another_experiment_of_a_known_name_is_refused(farm: Farm) -> None:
     machine = farm.machine("machine")
-    machine.run(*RUN, "lower-rate", "-S", "lenet5.learning_rate=0.05")
+    machine.run(*RUN, "lower-rate", "-S", "lenet5.learning_rate=0.01")
     before = farm.shared()
     done = machine.run(*RUN, "lower-rate", "-S", "lenet5.learning_rate=0.04", check=False)
     assert f"lower-rate is {before['lower-rate']} on the remote, and " in refusal(done)
@@ -167,7 +167,7 @@ def test_what_cannot_be_run_is_said_in_one_line(farm: Farm) -> None:
 @pytest.mark.slow
 def test_a_remote_that_is_away_is_waited_for_and_nothing_is_lost(farm: Farm) -> None:
     machine = farm.machine("machine")
-    change = ("-S", "lenet5.learning_rate=0.05")
+    change = ("-S", "lenet5.learning_rate=0.01")
     bare, away = farm.folder / "bare.git", farm.folder / "away.git"
     bare.rename(away)
     done = machine.run(*RUN, "lower-rate", *change, check=False)
@@ -196,7 +196,7 @@ def test_xargs_gives_the_same_trees(farm: Farm) -> None:
 
 @pytest.mark.slow
 def test_a_forged_result_is_refused_and_fails_when_it_is_verified(farm: Farm) -> None:
-    change = "lenet5.learning_rate=0.05"
+    change = "lenet5.learning_rate=0.01"
     machine = farm.machine("machine")
     machine.run(*RUN, "lower-rate", "-S", change)
     farm.home.git("fetch", "--quiet", "origin", "refs/exps/*:refs/exps/*")
@@ -298,7 +298,7 @@ def test_a_sweep_arrives_whole_and_each_training_runs_once(farm: Farm, scheduler
     machines = [farm.machine("one"), farm.machine("other")]
     for machine in machines:
         start_worker(machine, scheduler)
-    rates = {"two_conv": ("0.04", "0.03"), "lenet5": ("0.06", "0.05", "0.04")}
+    rates = {"two_conv": ("0.04", "0.03"), "lenet5": ("0.06", "0.05", "0.02")}
     lists = [f"-S{network}.learning_rate={','.join(values)}" for network, values in rates.items()]
     farm.home.dvc("exp", "run", "--queue", "--name", "sweep", *lists)
     log = farm.home.run(*FARM, scheduler).stdout
@@ -306,7 +306,7 @@ def test_a_sweep_arrives_whole_and_each_training_runs_once(farm: Farm, scheduler
     for epoch in ("lenet5  epoch  1/2", "two_conv  epoch  2/2"):
         assert epoch in log
     trained = "".join(map(log_of, machines)).count("> exec python -m stages.train")
-    assert trained == 5
+    assert trained == 4  # the rate of 0.02 is the commit's own
 
     shown = farm.home.dvc("exp", "show", "--csv"), farm.home.run(*EXPERIMENTS).stdout
     sweep = [
@@ -323,7 +323,7 @@ def test_a_sweep_arrives_whole_and_each_training_runs_once(farm: Farm, scheduler
 
 
 # FARM_EXPERIMENTS=100 measures what a farm costs: pytest -m slow -s -k count tests/test_farm.py
-COUNT = int(os.environ.get("FARM_EXPERIMENTS", "4"))
+COUNT = max(4, int(os.environ.get("FARM_EXPERIMENTS", "4")))
 
 
 @pytest.mark.slow
@@ -361,7 +361,7 @@ LONG = ("train.epochs=60", "two_conv.batch_size=500")
 def test_after_a_kill_nothing_is_lost(killed: str, farm: Farm, scheduler: str) -> None:
     machine = farm.machine("one")
     start_worker(machine, scheduler)
-    changes = (*LONG, "lenet5.learning_rate=0.05")
+    changes = (*LONG, "lenet5.learning_rate=0.01")
     options = [f"--set-param={change}" for change in changes]
     farm.home.dvc("exp", "run", "--queue", "--name", "long", *options)
     driver = farm.home.start(*FARM, scheduler)
@@ -394,12 +394,13 @@ def test_after_a_kill_nothing_is_lost(killed: str, farm: Farm, scheduler: str) -
 
 
 @pytest.mark.slow
-def test_a_remote_that_is_away_for_good_leaves_the_queue_as_it_was(
-    farm: Farm, scheduler: str
+@pytest.mark.parametrize("away_for", ["a while", "good"])
+def test_what_a_remote_that_is_away_has_not_got_is_not_lost(
+    away_for: str, farm: Farm, scheduler: str
 ) -> None:
     machine = farm.machine("one")
     start_worker(machine, scheduler)
-    farm.home.dvc("exp", "run", "--queue", "--name", "lower-rate", "-Slenet5.learning_rate=0.05")
+    farm.home.dvc("exp", "run", "--queue", "--name", "lower-rate", "-Slenet5.learning_rate=0.01")
     driver = farm.home.start(*FARM, scheduler)
     line = ""
     while "epoch  2/2" not in line:
@@ -407,13 +408,19 @@ def test_a_remote_that_is_away_for_good_leaves_the_queue_as_it_was(
         assert line, "the driver ended"
     farm.store.rename(farm.folder / "away")
     farm.store.touch()  # no folder can be made there
-    rest = driver.communicate()[0]
-    assert "1 of 1 didn't arrive" in rest
-    assert "lower-rate" in farm.home.dvc("queue", "status")
-    assert farm.shared() == {}
+    if away_for == "good":
+        rest = driver.communicate()[0]
+        assert "1 of 1 didn't arrive" in rest
+        assert "lower-rate" in farm.home.dvc("queue", "status")
+        assert farm.shared() == {}
+    else:
+        while "trying again in 4 seconds" not in log_of(machine):
+            time.sleep(0.1)
     farm.store.unlink()
     (farm.folder / "away").rename(farm.store)
-    assert "lower-rate: is here" in farm.home.run(*FARM, scheduler).stdout
+    again = away_for == "good"
+    rest = farm.home.run(*FARM, scheduler).stdout if again else driver.communicate()[0]
+    assert "lower-rate: is here" in rest
     assert log_of(machine).count("> exec python -m stages.train lenet5") == 1
 
 
@@ -428,7 +435,7 @@ def test_what_the_farm_cannot_run_is_said_in_one_line(farm: Farm) -> None:
     readme.write_text("another\n")
     done = farm.home.run(*FARM, nowhere, check=False)
     assert refusal(done).startswith("there are changes that aren't")
-    farm.home.dvc("exp", "run", "--queue", "--name", "lower-rate", "-Slenet5.learning_rate=0.05")
+    farm.home.dvc("exp", "run", "--queue", "--name", "lower-rate", "-Slenet5.learning_rate=0.01")
     readme.write_text(text)
     done = farm.home.run(*FARM, nowhere, check=False)
     assert "queued with other changes than of params.yaml: README.md" in refusal(done)
@@ -452,7 +459,7 @@ def test_a_server_of_s3_serves_as_the_remote(farm: Farm) -> None:
         farm.home.commit("a remote on S3")
         farm.home.git("push", "--quiet", "origin", "main")
         farm.home.dvc("push")
-        change = "lenet5.learning_rate=0.05"
+        change = "lenet5.learning_rate=0.01"
         for name in ("one", "other"):
             log = farm.machine(name).run(*RUN, "lower-rate", "-S", change).stdout
             assert ("Running stage 'train@lenet5'" in log) == (name == "one")

@@ -2,6 +2,7 @@
 
 import os
 
+import pytest
 import yaml
 
 from tests.conftest import Clone
@@ -59,6 +60,29 @@ def test_what_dvc_yaml_defines_is_expected_and_no_stage_that_only_the_lock_keeps
     assert expected == got
     assert later == "absent"
     assert "two_conv" in fresh.read("dvc.lock").decode()
+
+
+def test_a_lock_that_names_files_elsewhere_removes_none(clone: Clone, tmp_path) -> None:
+    precious = tmp_path / "precious"
+    precious.write_bytes(clone.read("data/params_checked.txt"))
+    edit(clone, "dvc.lock", "path: data/params_checked.txt", f"path: {precious}")
+    clone.commit("a forged lock")
+    done = clone.run(*VERIFY, check=False)
+    assert (done.returncode, done.stdout.count("\n")) == (1, 1)
+    assert f"its dvc.lock names files outside of the project: {precious}" in done.stdout
+    assert precious.exists()
+
+
+@pytest.mark.parametrize("path", ["metrics/dvc.yaml", "params.yaml.d/x", "stages/split.py"])
+def test_a_commit_that_brings_code_is_not_rebuilt(clone: Clone, path: str) -> None:
+    clone.git("switch", "--quiet", "--create", "theirs")
+    (clone.path / path).parent.mkdir(exist_ok=True)
+    (clone.path / path).write_text("what its author likes\n")
+    clone.commit("theirs")
+    clone.git("switch", "--quiet", "main")
+    done = clone.run(*VERIFY, "--rev", "theirs", check=False)
+    assert (done.returncode, done.stdout.count("\n")) == (1, 1)
+    assert f" changes {path} since " in done.stdout
 
 
 def test_without_a_lock_or_a_repository_it_says_so(fresh: Clone, tmp_path) -> None:

@@ -47,7 +47,8 @@ def run(*command: str, environment: dict[str, str] | None = None) -> str:
     except FileNotFoundError as missing:
         raise StageError(f"{missing.filename}: not on PATH, nor beside {sys.executable}") from None
     if done.returncode:
-        raise StageError(" ".join((done.stderr or done.stdout).split()))
+        complaint = " ".join((done.stderr or done.stdout).split())
+        raise StageError(complaint or f"{' '.join(command)}: failed without a word")
     return done.stdout.strip()
 
 

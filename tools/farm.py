@@ -115,7 +115,8 @@ def work(arguments: list[str], params: str, _shared: list[str] = ()) -> None:
             if line.startswith("error: "):
                 errors.append(line.strip())
     if process.returncode:
-        raise RuntimeError(f"{get_worker().address}: {'; '.join(errors) or 'it was killed'}")
+        reason = "; ".join(errors) or f"ended with {process.returncode}, see the worker's log"
+        raise RuntimeError(f"{get_worker().address}: {reason}")
 
 
 def arrives(future: Future, experiment: Experiment) -> bool:
@@ -143,8 +144,14 @@ def bring_home(experiment: Experiment) -> None:
     """
     name = experiment.task.name
     ref = experiment_ref(experiment.base, name)
-    commit = patiently(lambda: fetch(ref))
-    check_code(commit)
+    if not (commit := patiently(lambda: fetch(ref))):
+        raise StageError("it isn't on this clone's origin; do the workers have another?")
+    check_code(commit, experiment.base)
+    queued, came = (
+        run("git", "rev-parse", f"{rev}:./params.yaml") for rev in (experiment.task.rev, commit)
+    )
+    if came != queued:
+        raise StageError(f"{commit} has another params.yaml than was queued")
     if here := run("git", "for-each-ref", "--format=%(objectname)", ref):
         check_same(name, here, commit)
     else:

@@ -110,10 +110,12 @@ def finish_queue(poll_seconds: float) -> None:
         elif not (running or attempts) or time.monotonic() - last_sign > PATIENCE:
             for task in running:
                 check_running(task)
-            if attempts == ATTEMPTS:
-                raise StageError(f"DVC's queue has no worker; see {FOLDER}/celery/*.out")
-            start_worker()
-            last_sign, attempts = time.monotonic(), attempts + 1
+            if not running:  # its worker may be too busy to report
+                if attempts == ATTEMPTS:
+                    raise StageError(f"DVC's queue has no worker; see {FOLDER}/celery/*.out")
+                start_worker()
+                attempts += 1
+            last_sign = time.monotonic()
         printed = unfinished
         time.sleep(poll_seconds)
 

@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,18 +29,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tools.run_experiment", description=__doc__)
     parser.add_argument("name", help="the experiment's")
     parser.add_argument("targets", nargs="*", help="run these stages alone, for the run cache")
-    parser.add_argument("--commit", default="HEAD", help="where it starts; default: HEAD")
-    parser.add_argument("--params", type=Path, help="take this file in place of params.yaml")
     parser.add_argument("-S", "--set-param", action="append", default=[], help="as dvc exp run has")
-    parser.add_argument("--here", action="store_true", help="run in this clone, as it stands")
+    start = parser.add_mutually_exclusive_group()
+    start.add_argument("--here", action="store_true", help="run in this clone, as it stands")
+    start.add_argument("--commit", default="HEAD", help="one that is here, or origin's full hash")
+    parser.add_argument("--params", type=Path, help="take this file in place of params.yaml")
     arguments = parser.parse_args()
+    if arguments.params and arguments.here:
+        parser.error("argument --params: not allowed with argument --here")
     if arguments.here:
         run_here(arguments.name, arguments.targets, arguments.set_param)
-    else:
-        run_in_slot(arguments.name, arguments.commit, arguments.params)
+        return
+    changes = [f"--set-param={change}" for change in arguments.set_param]
+    rest = (arguments.name, *arguments.targets, *changes)
+    run_in_slot(arguments.name, arguments.commit, arguments.params, rest)
 
 
-def run_in_slot(name: str, commit: str, params: Path | None) -> None:
+def run_in_slot(name: str, commit: str, params: Path | None, rest: Sequence[str]) -> None:
     """Have the tool of that very commit do the rest, in a new clone; remove that at the end.
 
     Raises
@@ -52,19 +57,20 @@ def run_in_slot(name: str, commit: str, params: Path | None) -> None:
         raise StageError(f"{name!r} can't name an experiment; use letters, digits, `-` and `_`")
     folder = SLOTS.absolute() / name
     folder.mkdir(parents=True, exist_ok=True)
-    slot = os.open(folder, os.O_RDONLY)
+    slot = os.open(folder / "lock", os.O_RDWR | os.O_CREAT)
     fcntl.flock(slot, fcntl.LOCK_EX)  # until the last process in it has ended, also after a kill
     shutil.rmtree(folder / "clone", ignore_errors=True)
     project = make_clone(find(commit), folder / "clone", clone_environment(folder))
     link_slot(project, folder)
     if params:
         (project / "params.yaml").write_text(params.read_text())
-    command = (sys.executable, "-m", "tools.run_experiment", "--here", *sys.argv[1:])
+    command = (sys.executable, "-m", "tools.run_experiment", "--here", *rest)
     environment = project_environment()
     done = subprocess.run(command, cwd=project, env=environment, pass_fds=[slot], check=False)
     if done.returncode:
         sys.exit(done.returncode)
-    shutil.rmtree(folder / "clone")
+    for part in ("clone", "home", "resume"):  # the lock stays, as others may wait for it
+        shutil.rmtree(folder / part)
 
 
 def find(commit: str) -> str:
@@ -163,7 +169,8 @@ def check_same(name: str, here: str, remote: str) -> None:
     if run("git", "rev-parse", f"{here}^{{tree}}") != run("git", "rev-parse", f"{remote}^{{tree}}"):
         raise StageError(
             f"{name} is {remote} on the remote, and {here} here, with other contents; nothing was "
-            "overwritten: `make verify REV=` tells which is right, and another name keeps both"
+            f"overwritten: after `git fetch origin {remote}`, `make verify REV={remote}` tells "
+            "whether that one is right; another name keeps both"
         )
 
 

@@ -75,7 +75,10 @@ def run_experiments(experiments: dict[int, str], scheduler: str | None) -> dict[
             print(f"running {', '.join(missing.values())}; `dvc queue logs NAME` tells how far")
             finish_queue(POLL_SECONDS)
         stored = stored_experiments()
-        report_lost(set(missing.values()) - set(stored), before)
+        lost = set(missing.values()) - set(stored)
+        if lost and scheduler:
+            raise StageError(f"no {SUMMARY}: {len(lost)} experiments didn't arrive, see above")
+        report_lost(lost, before)
     return stored
 
 

@@ -2,6 +2,7 @@
 
 import argparse
 import hashlib
+import re
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +14,8 @@ from stages.common.layout import LOCAL_FOLDER_VARIABLE
 from tools.commands import clone_of, run
 
 ABSENT = "absent"
-PARAMS_AND_RESULTS = ("params.yaml", "dvc.lock", "metrics/", "plots/")
+# Not all that lies in these folders: DVC would run the stages of a dvc.yaml there.
+PARAMS_AND_RESULTS = re.compile(r"params\.yaml|dvc\.lock|(metrics|plots)/.*\.(json|csv|png)")
 
 
 def main() -> None:
@@ -24,7 +26,7 @@ def main() -> None:
     targets = arguments.target
 
     revision = find_revision(arguments.rev)
-    check_code(revision)
+    check_code(revision, run("git", "merge-base", "HEAD", revision))
     with clone_of(revision, "verify") as (clone, environment):
         commit = run("git", "-C", str(clone), "rev-parse", "--short", "HEAD")
         if not (clone / "dvc.lock").exists():
@@ -75,20 +77,20 @@ def find_revision(name: str) -> str:
     return found
 
 
-def check_code(commit: str) -> None:
-    """Refuse a commit that differs from HEAD's history in more than params and results.
+def check_code(commit: str, base: str) -> None:
+    """Refuse a commit that differs from where it started in more than params and results.
 
     Raises
     ------
     StageError
         If it does: what it brings might be code.
     """
-    base = run("git", "merge-base", "HEAD", commit)
-    changed = run("git", "diff", "--relative", "--name-only", base, commit).splitlines()
-    if others := [path for path in changed if not path.startswith(PARAMS_AND_RESULTS)]:
+    listed = ("git", "diff", "--relative", "--no-renames", "--name-only", base, commit)
+    changed = run(*listed).splitlines()
+    if others := [path for path in changed if not PARAMS_AND_RESULTS.fullmatch(path)]:
         raise StageError(
-            f"{commit:.7} changes {', '.join(others)} since {base:.7}; code that HEAD doesn't come "
-            "from isn't run: if you trust it, check it out first"
+            f"{commit:.7} changes {', '.join(others)} since {base:.7}; such code isn't run: "
+            "if you trust it, check it out first"
         )
 
 
@@ -98,9 +100,13 @@ def check_committed(project: Path, expected: dict[str, dict[str, str]]) -> None:
     Raises
     ------
     StageError
-        If they are not those of the lock, which alone is compared with what is rebuilt.
+        If they are not those of the lock, which alone is compared with what is rebuilt; or if it
+        names files elsewhere, as outputs are removed before they are rebuilt.
     """
     wanted = {path: digest for outputs in expected.values() for path, digest in outputs.items()}
+    root = project.resolve()
+    if outside := [path for path in wanted if not (root / path).resolve().is_relative_to(root)]:
+        raise StageError(f"its dvc.lock names files outside of the project: {', '.join(outside)}")
     if others := [path for path in wanted if md5(project / path) not in (wanted[path], ABSENT)]:
         raise StageError(f"what is committed isn't what its dvc.lock says: {', '.join(others)}")
 
@@ -118,7 +124,7 @@ def read_outputs(lock: Path) -> dict[str, dict[str, str]]:
     """Read the MD5 of each output, by stage, from a ``dvc.lock``."""
     stages = yaml.safe_load(lock.read_text(encoding="utf-8"))["stages"]
     return {
-        name: {out["path"]: out["md5"] for out in stage.get("outs", [])}
+        name: {out["path"]: out.get("md5", "no hash") for out in stage.get("outs", [])}
         for name, stage in stages.items()
     }
 

@@ -282,6 +282,14 @@ def start_worker(machine: Clone, scheduler: str) -> None:
     machine.start("bash", "-c", f"exec dask worker {scheduler} {options} {log}")
 
 
+def read_until(text: str, driver: subprocess.Popen[str]) -> None:
+    """Read what `make farm` prints up to a line with a text."""
+    line = ""
+    while text not in line:
+        line = driver.stdout.readline()
+        assert line, "the driver ended"
+
+
 def log_of(machine: Clone) -> str:
     return Path(f"{machine.path}.log").read_text()
 
@@ -365,10 +373,7 @@ def test_after_a_kill_nothing_is_lost(killed: str, farm: Farm, scheduler: str) -
     options = [f"--set-param={change}" for change in changes]
     farm.home.dvc("exp", "run", "--queue", "--name", "long", *options)
     driver = farm.home.start(*FARM, scheduler)
-    line = ""
-    while "lenet5  epoch 10/60" not in line:
-        line = driver.stdout.readline()
-        assert line, "the driver ended"
+    read_until("lenet5  epoch 10/60", driver)
     if killed == "driver":
         os.killpg(driver.pid, signal.SIGKILL)
     else:
@@ -394,6 +399,23 @@ def test_after_a_kill_nothing_is_lost(killed: str, farm: Farm, scheduler: str) -
 
 
 @pytest.mark.slow
+def test_a_repository_that_is_away_for_a_while_is_waited_for(farm: Farm, scheduler: str) -> None:
+    machine = farm.machine("one")
+    start_worker(machine, scheduler)
+    farm.home.dvc("exp", "run", "--queue", "--name", "lower-rate", "-Slenet5.learning_rate=0.01")
+    driver = farm.home.start(*FARM, scheduler)
+    read_until("epoch  2/2", driver)
+    bare, away = farm.folder / "bare.git", farm.folder / "away.git"
+    bare.rename(away)
+    while "trying again in 2 seconds: " not in log_of(machine):
+        assert driver.poll() is None, driver.stdout.read()
+        time.sleep(0.1)
+    away.rename(bare)
+    assert "lower-rate: is here" in driver.communicate()[0]
+    assert log_of(machine).count("> exec python -m stages.train lenet5") == 1
+
+
+@pytest.mark.slow
 def test_a_remote_that_is_away_for_good_leaves_the_queue_as_it_was(
     farm: Farm, scheduler: str
 ) -> None:
@@ -401,10 +423,7 @@ def test_a_remote_that_is_away_for_good_leaves_the_queue_as_it_was(
     start_worker(machine, scheduler)
     farm.home.dvc("exp", "run", "--queue", "--name", "lower-rate", "-Slenet5.learning_rate=0.01")
     driver = farm.home.start(*FARM, scheduler)
-    line = ""
-    while "epoch  2/2" not in line:
-        line = driver.stdout.readline()
-        assert line, "the driver ended"
+    read_until("epoch  2/2", driver)
     farm.store.rename(farm.folder / "away")
     farm.store.touch()  # no folder can be made there
     rest = driver.communicate()[0]

@@ -55,7 +55,7 @@ def test_the_time_to_accuracy_is_the_epochs_by_the_speed(
 def test_more_workers_are_timed_on_the_same_weights(capsys: pytest.CaptureFixture[str]) -> None:
     scaling.report({"lenet5": {1: 0.016, 2: 0.008}})
     *_, row = capsys.readouterr().out.splitlines()
-    assert row.split() == ["lenet5,", "2", "workers", "8.0", "ms", "2.00"]
+    assert row.split() == ["lenet5,", "workers:", "2", "8.0", "ms", "2.00"]
     one, two = (
         measure_in_new_process("ours", "lenet5", "2", FASHION_MNIST_WORKERS=workers)["weights"]
         for workers in ("1", "2")

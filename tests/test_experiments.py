@@ -5,6 +5,7 @@ import os
 import signal
 
 from tests.conftest import Clone
+from tools.experiments import format_cell
 
 WIDTH = 120  # of a terminal
 SHOW = ("python", "-m", "tools.experiments")
@@ -43,6 +44,11 @@ def test_a_sweep_is_shown_in_120_columns_below_the_commit_that_it_started_from(
         for more in ((), ("--num", "2"))
     ]
     assert first_words == [["main"], ["main", earlier, "lower-rate", "sweep-1"]]
+
+
+def test_what_stands_for_a_figure_is_shown_as_it_is() -> None:
+    cells = [format_cell("metrics/lenet5.json:val.loss", value) for value in ("0.25", "", "!", "x")]
+    assert cells == ["0.2500", "-", "!", "x"]
 
 
 def test_a_network_that_was_taken_out_is_not_shown(clone: Clone) -> None:

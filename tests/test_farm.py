@@ -111,6 +111,12 @@ def test_another_processor_or_other_bits_are_refused(
         check_machine()
 
 
+def test_what_is_not_committed_is_not_shared_under_a_name(fresh: Clone) -> None:
+    fresh.set_params({"lenet5.learning_rate": 0.01})
+    done = fresh.run(*RUN, "lower-rate", check=False)
+    assert refusal(done).startswith("there are changes that aren't committed")
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("qemu-x86_64") is None, reason="needs Debian's qemu-user")
 def test_a_processor_without_avx2_is_refused_in_a_line(built: Clone) -> None:
@@ -124,7 +130,9 @@ def test_a_processor_without_avx2_is_refused_in_a_line(built: Clone) -> None:
 def test_an_experiment_has_the_tree_that_it_has_at_home(farm: Farm) -> None:
     change = ("-S", "lenet5.learning_rate=0.01")
     for name in ("one", "other"):  # the other one goes by what the first has shared
-        log = farm.machine(name).run(*RUN, "lower-rate", *change).stdout
+        machine = farm.machine(name)
+        machine.git("remote", "set-url", "origin", "../bare.git")
+        log = machine.run(*RUN, "lower-rate", *change).stdout
         assert ("Running stage 'train@lenet5'" in log) == (name == "one")
         assert "Stage 'split' didn't change, skipping" in log
         assert log.splitlines()[-1] == "lower-rate is on the remote"
@@ -328,6 +336,15 @@ def test_a_sweep_arrives_whole_and_each_training_runs_once(farm: Farm, scheduler
         at_home = farm.run_at_home(name, *changes)
         assert farm.tree(name) == farm.tree(name, farm.home) == at_home
     assert "No experiment tasks in the queue" in farm.home.dvc("queue", "status")
+
+
+@pytest.mark.slow
+def test_seeds_are_run_by_the_workers(farm: Farm, scheduler: str) -> None:
+    start_worker(farm.machine("one"), scheduler)
+    farm.home.run("python", "-m", "tools.seeds", "1", "2", "--scheduler", scheduler)
+    summary = json.loads(farm.home.read("metrics/seeds.json"))
+    assert [summary[network]["seeds"] for network in ("two_conv", "lenet5")] == [[1, 2], [1, 2]]
+    assert len(farm.shared()) == 2
 
 
 # FARM_EXPERIMENTS=100 measures what a farm costs: pytest -m slow -s -k count tests/test_farm.py

@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import nn
 
-from stages.classifier.network import ImageClassifier, build_network
+from stages.classifier.network import ImageClassifier, build_network, count_parameters
 from stages.classifier.weights import read_network
 from stages.common.console import StageError
 from stages.common.params import Params, RecipeParams, load_params
@@ -55,6 +55,7 @@ def shapes(network: ImageClassifier) -> list[tuple[int, ...]]:
 def test_two_conv_is_two_convolutions_and_a_linear_layer(params: Params) -> None:
     network = build_network("two_conv", params.two_conv)
     assert (count(network, nn.Conv2d), count(network, nn.Linear)) == (2, 1)
+    assert count_parameters(network) <= 200_000
 
 
 def test_lenet5_has_the_maps_and_units_of_the_paper(params: Params) -> None:

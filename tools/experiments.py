@@ -1,6 +1,7 @@
 """Print `dvc exp show` in columns that fit a terminal: what was changed, and the val metrics."""
 
 import argparse
+import contextlib
 import csv
 import re
 
@@ -50,8 +51,9 @@ def heading(column: str) -> tuple[str, str]:
 
 
 def format_cell(column: str, value: str) -> str:
-    if re.fullmatch(METRIC, column) and value not in ("", "!"):  # none, or of a broken commit
-        return f"{float(value):.4f}"
+    if re.fullmatch(METRIC, column):
+        with contextlib.suppress(ValueError):  # none, or what a broken commit has in its place
+            return f"{float(value):.4f}"
     return value or "-"
 
 

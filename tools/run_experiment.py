@@ -20,6 +20,7 @@ from dvc.repo import Repo
 from stages.common.console import StageError, run_stage
 from tools.commands import clone_environment, make_clone, project_environment, run
 from tools.machine import check_machine
+from tools.queue import committed_head
 
 SLOTS = Path(".dvc/tmp/slots")
 PAUSES = (5, 10, 20, 40, 80, 160)  # seconds before a remote that fails is tried again
@@ -32,7 +33,7 @@ def main() -> None:
     parser.add_argument("-S", "--set-param", action="append", default=[], help="as dvc exp run has")
     start = parser.add_mutually_exclusive_group()
     start.add_argument("--here", action="store_true", help="run in this clone, as it stands")
-    start.add_argument("--commit", default="HEAD", help="one that is here, or origin's full hash")
+    start.add_argument("--commit", help="HEAD; or one that is here, or origin's full hash")
     parser.add_argument("--params", type=Path, help="take this file in place of params.yaml")
     arguments = parser.parse_args()
     if arguments.params and arguments.here:
@@ -42,7 +43,7 @@ def main() -> None:
         return
     changes = [f"--set-param={change}" for change in arguments.set_param]
     rest = (arguments.name, *arguments.targets, *changes)
-    run_in_slot(arguments.name, arguments.commit, arguments.params, rest)
+    run_in_slot(arguments.name, arguments.commit or committed_head(), arguments.params, rest)
 
 
 def run_in_slot(name: str, commit: str, params: Path | None, rest: Sequence[str]) -> None:
@@ -91,6 +92,8 @@ def find(commit: str) -> str:
 def link_slot(project: Path, folder: Path) -> None:
     """Give a clone this one's remotes and DVC cache, and a resume state that outlives it."""
     origin = run("git", "remote", "get-url", "origin")
+    if (path := Path(run("git", "rev-parse", "--show-toplevel"), origin)).exists():
+        origin = str(path.resolve())
     run("git", "-C", str(project), "remote", "set-url", "origin", origin)
     (folder / "resume").mkdir(exist_ok=True)
     (project / ".resume").symlink_to(folder / "resume")

@@ -14,8 +14,8 @@ from stages.common.layout import LOCAL_FOLDER_VARIABLE
 from tools.commands import clone_of, run
 
 ABSENT = "absent"
-# Not all that lies in these folders: DVC would run the stages of a dvc.yaml there.
-PARAMS_AND_RESULTS = re.compile(r"params\.yaml|dvc\.lock|(metrics|plots)/.*\.(json|csv|png)")
+# Whatever a lock says: DVC would run the stages of a dvc.yaml that lies in these folders.
+RESULT = re.compile(r"(metrics|plots)/.*\.(json|csv|png)")
 
 
 def main() -> None:
@@ -35,14 +35,15 @@ def main() -> None:
         listed = run(
             "dvc", "--cd", str(clone), "stage", "list", "--name-only", environment=environment
         )
-        expected = read_outputs(clone / "dvc.lock")
+        expected = read_outputs((clone / "dvc.lock").read_text(encoding="utf-8"))
         check_committed(clone, expected)
         print(f"rebuilding {commit}, what is committed, in {clone}")
         # No result of the commit, some of which are in git, can be taken for a rebuilt one.
         for output in ["dvc.lock", *(path for outputs in expected.values() for path in outputs)]:
             (clone / output).unlink(missing_ok=True)
         completed = rebuild(clone, environment, targets)
-        rebuilt = read_outputs(clone / "dvc.lock") if (clone / "dvc.lock").exists() else {}
+        lock = clone / "dvc.lock"
+        rebuilt = read_outputs(lock.read_text(encoding="utf-8")) if lock.exists() else {}
         stages = [stage for stage in listed.splitlines() if stage in rebuilt or not targets]
         rows = [
             (output, expected.get(stage, {}).get(output, ABSENT), md5(clone / output))
@@ -83,15 +84,38 @@ def check_code(commit: str, base: str) -> None:
     Raises
     ------
     StageError
-        If it does: what it brings might be code.
+        If it does: what it brings might be code, or figures that no rebuild makes.
     """
     listed = ("git", "diff", "--relative", "--no-renames", "--name-only", base, commit)
-    changed = run(*listed).splitlines()
-    if others := [path for path in changed if not PARAMS_AND_RESULTS.fullmatch(path)]:
+    changed = set(run(*listed).splitlines()) - {"params.yaml", "dvc.lock"}
+    results = {path for path in outputs_of(commit) if RESULT.fullmatch(path)} if changed else set()
+    if others := changed - results:
         raise StageError(
-            f"{commit:.7} changes {', '.join(others)} since {base:.7}; such code isn't run: "
-            "if you trust it, check it out first"
+            f"{commit:.7} changes {', '.join(sorted(others))} since {base:.7}, which no stage "
+            "writes; such code isn't run: if you trust it, check it out first"
         )
+
+
+def outputs_of(commit: str) -> list[str]:
+    """List what the stages of a commit have written, but for those of a network it doesn't list.
+
+    Raises
+    ------
+    StageError
+        If its params.yaml or its dvc.lock can't be read.
+    """
+    files = ("params.yaml", "dvc.lock")
+    params, lock = (run("git", "show", f"{commit}:./{file}") for file in files)
+    try:
+        instances = ["", *yaml.safe_load(params)["networks"]]
+    except (yaml.YAMLError, KeyError, TypeError) as error:
+        raise StageError(f"{commit:.7}: its params.yaml lists no networks ({error!r})") from None
+    return [
+        path
+        for stage, outputs in read_outputs(lock).items()
+        if stage.partition("@")[2] in instances
+        for path in outputs
+    ]
 
 
 def check_committed(project: Path, expected: dict[str, dict[str, str]]) -> None:
@@ -120,13 +144,21 @@ def rebuild(clone: Path, environment: dict[str, str], targets: Sequence[str]) ->
     return not subprocess.run(command, cwd=clone, env=environment, check=False).returncode
 
 
-def read_outputs(lock: Path) -> dict[str, dict[str, str]]:
-    """Read the MD5 of each output, by stage, from a ``dvc.lock``."""
-    stages = yaml.safe_load(lock.read_text(encoding="utf-8"))["stages"]
-    return {
-        name: {out["path"]: out.get("md5", "no hash") for out in stage.get("outs", [])}
-        for name, stage in stages.items()
-    }
+def read_outputs(lock: str) -> dict[str, dict[str, str]]:
+    """Read the MD5 of each output, by stage, from the text of a ``dvc.lock``.
+
+    Raises
+    ------
+    StageError
+        If it isn't one.
+    """
+    try:
+        return {
+            name: {out["path"]: out.get("md5", "no hash") for out in stage.get("outs", [])}
+            for name, stage in yaml.safe_load(lock)["stages"].items()
+        }
+    except (yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
+        raise StageError(f"dvc.lock isn't one of DVC's ({error!r})") from None
 
 
 def md5(path: Path) -> str:

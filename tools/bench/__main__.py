@@ -21,7 +21,7 @@ def main() -> None:
         print(f"{speed.PICTURE}: written")
     accuracy.report(speeds)
     scaling.report(scaling.measure(networks))
-    pipeline.measure_and_report(speeds)
+    pipeline.measure_and_report(networks)
     growth.report(growth.measure(networks))
 
 

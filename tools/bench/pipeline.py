@@ -3,6 +3,7 @@
 import functools
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,7 +11,6 @@ from dvc.utils.serialize import modify_yaml
 
 from stages.common.console import StageError, format_table
 from stages.common.params import load_params
-from tools.bench.speed import EPOCH_IMAGES, Speed
 from tools.commands import clone_of
 
 # A small process in between, as Linux counts the memory of a parent as its child's peak.
@@ -30,16 +30,16 @@ class Process(NamedTuple):
     peak_gigabytes: float
 
 
-def measure_and_report(speeds: dict[str, Speed]) -> None:
+def measure_and_report(networks: Sequence[str]) -> None:
     """Measure each stage's memory, and what imports and DVC add to a full rebuild.
 
     What HEAD holds, on synthetic images, as many as the real ones, for one epoch; the others are
-    added by the speed of training.
+    taken to last as long.
     """
     print("pipeline: every stage by itself, then dvc repro", file=sys.stderr)
     epochs = load_params().train.epochs
     stages = [["check"], ["fetch"], ["split"]]
-    stages += [[stage, name] for stage in ("train", "evaluate", "predict") for name in speeds]
+    stages += [[stage, name] for stage in ("train", "evaluate", "predict") for name in networks]
     with clone_of("HEAD", "bench") as (clone, environment):
         set_one_epoch(clone / "params.yaml")
         measure = functools.partial(run_process, clone, environment)
@@ -57,7 +57,12 @@ def measure_and_report(speeds: dict[str, Speed]) -> None:
     print(format_table(["stage", "time", "peak memory"], rows))
     by_dvc = repro - sum(process.seconds for process in alone)
     by_imports = sum(process.seconds for process in imports)
-    rebuild = repro + (epochs - 1) * sum(EPOCH_IMAGES / speed.ours for speed in speeds.values())
+    epoch = sum(
+        process.seconds - imported.seconds
+        for (stage, *_), process, imported in zip(stages, alone, imports, strict=True)
+        if stage == "train"
+    )
+    rebuild = repro + (epochs - 1) * epoch
     print(
         f"\nDVC adds {by_dvc:.1f} s, imports {by_imports:.1f} s: "
         f"{(by_dvc + by_imports) / rebuild:.1%} of a full rebuild's {rebuild:.0f} s, "

@@ -43,7 +43,7 @@ def measure(networks: Sequence[str]) -> dict[str, dict[int, float]]:
 def report(seconds: dict[str, dict[int, float]]) -> None:
     """Print a table of the steps, and of how many times one worker's speed they are."""
     rows = [
-        [f"{name}, {workers} workers", f"{step * 1000:.1f} ms", f"{by_workers[1] / step:.2f}"]
+        [f"{name}, workers: {workers}", f"{step * 1000:.1f} ms", f"{by_workers[1] / step:.2f}"]
         for name, by_workers in seconds.items()
         for workers, step in by_workers.items()
     ]

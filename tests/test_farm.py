@@ -168,6 +168,7 @@ def test_what_cannot_be_run_is_said_in_one_line(farm: Farm) -> None:
     assert refusal(failed) == "lower-rate: `dvc exp run` failed, see above"
     assert "params.yaml: lenet5.learning_rate: " in failed.stdout
     machine.dvc("remote", "default", "--unset")
+    machine.commit("no remote")
     assert "no DVC remote" in refusal(machine.run(*RUN, "lower-rate", check=False))
     assert farm.shared() == {}
 

@@ -10,8 +10,7 @@ import pytest
 
 from stages.common.console import StageError
 from tests.conftest import REPOSITORY, Clone
-from tools.commands import run
-from tools.seeds import committed_head
+from tools.commands import committed_head, run
 
 
 @pytest.mark.slow

@@ -75,27 +75,25 @@ def test_a_lock_that_names_files_elsewhere_removes_none(clone: Clone, tmp_path) 
 
 @pytest.mark.parametrize("path", ["metrics/dvc.yaml", "params.yaml.d/x", "stages/split.py"])
 def test_a_commit_that_brings_code_is_not_rebuilt(clone: Clone, path: str) -> None:
-    clone.git("switch", "--quiet", "--create", "theirs")
-    (clone.path / path).parent.mkdir(exist_ok=True)
-    (clone.path / path).write_text("what its author likes\n")
-    clone.commit("theirs")
-    clone.git("switch", "--quiet", "main")
-    done = clone.run(*VERIFY, "--rev", "theirs", check=False)
-    assert (done.returncode, done.stdout.count("\n")) == (1, 1)
-    assert f" changes {path} since " in done.stdout
+    check_refused(clone, path)
 
 
 def test_figures_that_no_stage_of_the_commit_writes_are_refused(clone: Clone) -> None:
-    forged = ("metrics/seeds.json", "metrics/two_conv.json")
-    clone.git("switch", "--quiet", "--create", "theirs")
     clone.set_params({"networks": ["lenet5"]})
-    for path in forged:
-        (clone.path / path).write_text("{}\n")
+    check_refused(clone, "metrics/seeds.json", "metrics/two_conv.json")
+
+
+def check_refused(clone: Clone, *paths: str) -> None:
+    """Check that a commit on another branch that changes these files is refused in one line."""
+    clone.git("switch", "--quiet", "--create", "theirs")
+    for path in paths:
+        (clone.path / path).parent.mkdir(exist_ok=True)
+        (clone.path / path).write_text("what its author likes\n")
     clone.commit("theirs")
     clone.git("switch", "--quiet", "main")
     done = clone.run(*VERIFY, "--rev", "theirs", check=False)
     assert (done.returncode, done.stdout.count("\n")) == (1, 1)
-    assert f" changes {', '.join(forged)} since " in done.stdout
+    assert f" changes {', '.join(paths)} since " in done.stdout
 
 
 def test_without_a_lock_or_a_repository_it_says_so(fresh: Clone, tmp_path) -> None:

@@ -52,6 +52,26 @@ def run(*command: str, environment: dict[str, str] | None = None) -> str:
     return done.stdout.strip()
 
 
+def committed_head() -> str:
+    """Return the short name of HEAD.
+
+    Raises
+    ------
+    StageError
+        If nothing is committed, or what git tracks was changed since: the results would be of no
+        commit.
+    """
+    try:
+        head = run("git", "rev-parse", "--short", "HEAD")
+    except StageError:
+        raise StageError("nothing is committed yet (`git status`); commit it first") from None
+    if run("git", "status", "--porcelain", "--untracked-files=no"):
+        raise StageError(
+            "there are changes that aren't committed (`git status`); commit them first"
+        )
+    return head
+
+
 def project_environment() -> dict[str, str]:
     """Make the environment of commands in the project: the user's settings, but this project's git.
 

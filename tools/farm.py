@@ -11,8 +11,8 @@ from dask.tokenize import tokenize
 from distributed import Client, Future, as_completed, get_worker
 
 from stages.common.console import StageError, run_stage
-from tools.commands import project_environment, run
-from tools.queue import Task, check_repository, committed_head, queue_status
+from tools.commands import committed_head, project_environment, run
+from tools.queue import Task, check_repository, queue_status
 from tools.run_experiment import check_same, experiment_ref, fetch, patiently
 from tools.verify import check_code
 

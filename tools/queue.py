@@ -26,26 +26,6 @@ class Task(NamedTuple):
     status: str
 
 
-def committed_head() -> str:
-    """Return the short name of HEAD.
-
-    Raises
-    ------
-    StageError
-        If nothing is committed, or what git tracks was changed since: the results would be of no
-        commit.
-    """
-    try:
-        head = run("git", "rev-parse", "--short", "HEAD")
-    except StageError:
-        raise StageError("nothing is committed yet (`git status`); commit it first") from None
-    if run("git", "status", "--porcelain", "--untracked-files=no"):
-        raise StageError(
-            "there are changes that aren't committed (`git status`); commit them first"
-        )
-    return head
-
-
 def check_repository() -> None:
     """Refuse a repository in which DVC's queue fails or loses what it trained.
 

@@ -18,9 +18,14 @@ from typing import Any
 from dvc.repo import Repo
 
 from stages.common.console import StageError, run_stage
-from tools.commands import clone_environment, make_clone, project_environment, run
+from tools.commands import (
+    clone_environment,
+    committed_head,
+    make_clone,
+    project_environment,
+    run,
+)
 from tools.machine import check_machine
-from tools.queue import committed_head
 
 SLOTS = Path(".dvc/tmp/slots")
 PAUSES = (5, 10, 20, 40, 80, 160)  # seconds before a remote that fails is tried again

@@ -14,11 +14,10 @@ from stages.common.files import write_json
 from stages.common.layout import METRICS_FOLDER, ONE_VIEW_FOLDER, PLOTS_FOLDER
 from stages.common.params import load_params
 from stages.pictures.figures import network_colour, picture
-from tools.commands import project_environment, run
+from tools.commands import committed_head, project_environment, run
 from tools.queue import (
     Task,
     check_repository,
-    committed_head,
     explain,
     finish_queue,
     queue_status,

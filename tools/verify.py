@@ -29,20 +29,20 @@ def main() -> None:
     check_code(revision, run("git", "merge-base", "HEAD", revision))
     with clone_of(revision, "verify") as (clone, environment):
         commit = run("git", "-C", str(clone), "rev-parse", "--short", "HEAD")
-        if not (clone / "dvc.lock").exists():
+        lock = clone / "dvc.lock"
+        if not lock.exists():
             raise StageError("no dvc.lock is committed; run `dvc repro`, commit it, then verify")
         # dvc.lock keeps stages that are gone, such as those of a network that was taken out.
         listed = run(
             "dvc", "--cd", str(clone), "stage", "list", "--name-only", environment=environment
         )
-        expected = read_outputs((clone / "dvc.lock").read_text(encoding="utf-8"))
+        expected = read_outputs(lock.read_text(encoding="utf-8"))
         check_committed(clone, expected)
         print(f"rebuilding {commit}, what is committed, in {clone}")
         # No result of the commit, some of which are in git, can be taken for a rebuilt one.
         for output in ["dvc.lock", *(path for outputs in expected.values() for path in outputs)]:
             (clone / output).unlink(missing_ok=True)
         completed = rebuild(clone, environment, targets)
-        lock = clone / "dvc.lock"
         rebuilt = read_outputs(lock.read_text(encoding="utf-8")) if lock.exists() else {}
         stages = [stage for stage in listed.splitlines() if stage in rebuilt or not targets]
         rows = [

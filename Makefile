@@ -75,8 +75,8 @@ test-fuzz: $(SETUP) ## Try the readers and writers on 5,000 examples a test: som
 	pytest --hypothesis-profile=thorough $(FUZZED)
 
 .PHONY: test-cpus
-test-cpus: $(SETUP) ## Compare with emulated CPUs (needs qemu-user) and another libm: some minutes
-	pytest -m slow --numprocesses 0 tests/test_other_cpus.py tests/test_libm.py
+test-cpus: $(SETUP) ## Compare with faked CPUs (cc), emulated ones (qemu-user), another libm: minutes
+	pytest -m slow --numprocesses 0 tests/test_fake_cpus.py tests/test_other_cpus.py tests/test_libm.py
 
 .PHONY: verify
 verify: $(SETUP) ## Rebuild HEAD (REV=: another, an experiment) in an empty clone, compare with dvc.lock

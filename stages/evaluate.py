@@ -9,6 +9,7 @@ from torch import nn
 
 from stages.classifier.calibration import measure_calibration
 from stages.classifier.inference import Score, answer, score_logits
+from stages.classifier.known_bits import use_everyones_bits
 from stages.classifier.network import count_parameters
 from stages.classifier.weights import read_network
 from stages.common.console import StageError, format_table, run_stage
@@ -41,6 +42,7 @@ def main() -> None:
 
     params = load_params()
     make_torch_deterministic()
+    use_everyones_bits(name, params.recipe(name), training=False)
     network = read_network(model_file(name), name, params.recipe(name))
     history = read_history(history_file(name))
     splits, dataset = read_splits()

@@ -14,6 +14,7 @@ from torch import nn
 
 from stages.classifier.calibration import UNSURE_BELOW
 from stages.classifier.inference import answer
+from stages.classifier.known_bits import use_everyones_bits
 from stages.classifier.weights import read_network
 from stages.common.console import StageError, printable, run_stage
 from stages.common.determinism import make_torch_deterministic
@@ -33,6 +34,7 @@ def main() -> None:
     name = arguments.network
     params = load_params()
     make_torch_deterministic()
+    use_everyones_bits(name, params.recipe(name), training=False)
     network = read_network(model_file(name), name, params.recipe(name))
     if arguments.pictures:
         classify_pictures(network, params, arguments.pictures, arguments.json, arguments.save)

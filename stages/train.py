@@ -11,6 +11,7 @@ import torch
 from tqdm import tqdm
 
 from stages.classifier.inference import Score, score
+from stages.classifier.known_bits import use_everyones_bits
 from stages.classifier.network import ImageClassifier, build_network, count_parameters
 from stages.classifier.weights import write_network
 from stages.common.console import StageError, refuse, run_stage
@@ -40,6 +41,8 @@ def main() -> None:
         refuse_linked_folders([name])
     make_torch_deterministic()
     device = choose_device(params.train.device)
+    if device.type == "cpu":
+        use_everyones_bits(name, recipe, training=True)
     train, _ = read_split(split_file("train"))
     val, _ = read_split(split_file("val"))
     pixels = read_pixel_statistics()

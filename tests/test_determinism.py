@@ -2,12 +2,16 @@
 
 import json
 import os
+import re
 from pathlib import Path
 
 import pytest
 
+from stages.classifier.known_bits import known_networks
+from stages.classifier.network import build_network
 from stages.common.determinism import ONE_THREAD, PINS, derive_seed
-from tests.conftest import Clone
+from stages.common.params import load_params
+from tests.conftest import REPOSITORY, Clone
 
 STAGES = ("check", "fetch", "split", "train", "evaluate", "predict")
 
@@ -93,6 +97,46 @@ def test_a_wrong_number_of_workers_is_refused_in_a_line(clone: Clone) -> None:
         assert done.stdout == (
             f"error: FASHION_MNIST_WORKERS={wrong}: should be a number of cores, such as 1\n"
         )
+
+
+def test_avx512_can_be_left_out(source: Clone) -> None:
+    show = "import os, stages; print(os.environ['ONEDNN_MAX_CPU_ISA'])"
+    for asked, got in (("AVX2", "AVX2"), ("AVX512_CORE_AMX", "AVX512_CORE"), ("", "AVX512_CORE")):
+        done = source.run("python", "-c", show, ONEDNN_MAX_CPU_ISA=asked)
+        assert done.stdout == f"{got}\n"
+
+
+def test_avx512_and_avx2_give_the_same_bits(source: Clone) -> None:
+    one, other = (
+        source.run("python", "-m", "tools.machine", ONEDNN_MAX_CPU_ISA=isa).stdout
+        for isa in ("AVX512_CORE", "AVX2")
+    )
+    assert json.loads(one).keys() == {"two_conv", "lenet5"}
+    assert one == other
+
+
+def test_another_torch_than_that_of_the_requirements_is_noticed(clone: Clone) -> None:
+    requirements = clone.path / "requirements.txt"
+    requirements.write_text(
+        re.sub("^torch==.*", "torch==2.12.0", requirements.read_text(), flags=re.M)
+    )
+    done = clone.stage("evaluate", "lenet5")
+    assert re.search(r"^warning: it has torch \S+, not 2\.12\.0; install", done.stdout, re.M)
+
+
+def test_the_known_computation_has_the_committed_shapes() -> None:
+    known = [network for network, _images in known_networks()]
+    params = load_params(REPOSITORY / "params.yaml")
+    for network, name in zip(known, ("two_conv", "lenet5"), strict=True):
+        committed = build_network(name, params.recipe(name))
+        shapes, expected = (
+            [one.shape for one in built.parameters() if one.ndim > 1]
+            for built in (network, committed)
+        )
+        assert shapes == expected
+    shards = [len(images) for _network, images in known_networks()]
+    recipes = [params.two_conv, params.lenet5]
+    assert shards == [recipe.batch_size // recipe.shards for recipe in recipes]
 
 
 def test_where_the_pins_cannot_hold_a_line_says_so(source: Clone) -> None:

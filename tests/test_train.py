@@ -17,8 +17,9 @@ from stages.classifier.network import ImageClassifier, build_network, count_para
 from stages.classifier.weights import read_network
 from stages.common.console import StageError
 from stages.common.params import Params, RecipeParams, load_params
+from stages.common.tensors import LabelledImages
 from stages.networks.two_conv import FlattenChannelsLast
-from stages.training.augmentation import apply_changes, draw_changes
+from stages.training.augmentation import Batch, apply_changes, draw_changes
 from stages.training.dropout import OwnDropout
 from stages.training.loop import one_cycle
 from stages.training.optimizers import SGD, Muon, make_optimizers
@@ -296,7 +297,9 @@ def take_a_step(network: nn.Module, recipe: RecipeParams, shards: int) -> torch.
     images = torch.randint(256, (50, 1, 28, 28), dtype=torch.uint8, generator=generator)
     labels = torch.randint(10, (50,), generator=generator)
     step = Step(network, make_optimizers(network, recipe), recipe.label_smoothing)
-    return ShardedStep(step, shards)(images, labels) if shards else step(images, labels)
+    unchanged = draw_changes(len(labels), False, 0, generator)
+    batch = Batch(LabelledImages(images, labels), torch.arange(len(labels)), unchanged, 0)
+    return ShardedStep(step, shards)(batch) if shards else step(batch)
 
 
 def test_the_shards_add_up_to_the_step_of_the_whole_batch(params: Params) -> None:

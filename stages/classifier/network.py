@@ -5,6 +5,7 @@ from importlib import import_module
 import torch
 from torch import nn
 
+from stages.classifier.convolution import fix_convolutions
 from stages.common.params import RecipeParams
 
 
@@ -31,9 +32,15 @@ class ImageClassifier(nn.Module):
 
 def build_network(name: str, recipe: RecipeParams) -> ImageClassifier:
     """Build the network of ``stages/networks/<name>.py``, its weights from the global generator."""
+    network = ImageClassifier(*build_layers(name, recipe)).to(memory_format=torch.channels_last)
+    fix_convolutions(network)
+    return network
+
+
+def build_layers(name: str, recipe: RecipeParams) -> list[nn.Module]:
+    """Build the layers of ``stages/networks/<name>.py`` as they stand there."""
     # By name, so that a stage loads, and depends on, the file of its own network alone.
-    module = import_module(f"stages.networks.{name}")
-    return ImageClassifier(*module.layers(recipe)).to(memory_format=torch.channels_last)
+    return import_module(f"stages.networks.{name}").layers(recipe)
 
 
 def count_parameters(network: nn.Module) -> int:

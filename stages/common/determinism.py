@@ -5,9 +5,11 @@ import os
 import sys
 
 # Each library picks its code by what the CPU can do, and other code rounds otherwise.
+ISA = "ONEDNN_MAX_CPU_ISA"  # instruction set architecture
+AVX2, AVX512 = "AVX2", "AVX512_CORE"
 PINS = {
     "ATEN_CPU_CAPABILITY": "avx2",
-    "ONEDNN_MAX_CPU_ISA": "AVX2",
+    ISA: AVX512,  # where the CPU has it: its convolutions have AVX2's bits (convolution.py)
     "MKL_CBWR": "COMPATIBLE",
 }
 # torch splits sums by the number of its threads: one, so that the bits don't depend on the cores,
@@ -19,11 +21,15 @@ TUNING_PREFIXES = ("ATEN_", "DNNL_", "GOMP_", "MKL_", "OMP_", "ONEDNN_")
 
 
 def pin_cpu_code_paths() -> None:
-    """Give torch, oneDNN and MKL one code path; call it before torch is imported."""
+    """Hold torch, oneDNN and MKL to code whose bits are everyone's, before torch is imported.
+
+    Of what the user has set, ``ONEDNN_MAX_CPU_ISA=AVX2`` stays: it leaves AVX-512 out.
+    """
+    kept = {ISA: AVX2} if os.environ.get(ISA) == AVX2 else {}
     for name in [*os.environ]:
         if name.startswith(TUNING_PREFIXES):
             del os.environ[name]
-    os.environ.update(PINS | ONE_THREAD)
+    os.environ.update(PINS | ONE_THREAD | kept)
 
 
 def make_torch_deterministic() -> None:

@@ -48,16 +48,15 @@ def count_workers() -> int:
 
 
 def _keep_freed_memory() -> None:
-    """Tell glibc to keep large freed blocks, which every step needs again, in one heap for all.
+    """Tell glibc to keep large freed blocks, which every step needs again.
 
-    By default it hands them back to the kernel and pays with page faults at the next step; those of
-    a thread's own heap it hands back whatever it is told.
+    By default it hands them back to the kernel and pays with page faults at the next step. Each
+    thread has a heap of its own: in one for all, they would wait for each other.
     """
-    m_trim_threshold, m_mmap_threshold, m_arena_max = -1, -3, -8  # from glibc's malloc.h
+    m_trim_threshold, m_mmap_threshold = -1, -3  # from glibc's malloc.h
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError):  # not glibc
         return
-    mallopt(m_arena_max, 1)
     mallopt(m_mmap_threshold, 2**25)  # the most that glibc takes
     mallopt(m_trim_threshold, 2**31 - 1)

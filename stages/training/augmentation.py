@@ -1,9 +1,12 @@
 """Random changes to training images, for a whole batch at once."""
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F  # noqa: N812, the field's name for it
+
+from stages.common.tensors import LabelledImages
 
 
 class Changes(NamedTuple):
@@ -27,6 +30,45 @@ class Changes(NamedTuple):
     def take(self, index: slice) -> "Changes":
         """Return those of the images at ``index``."""
         return Changes(self.mirrored[index], self.shifts[index])
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Images that are chosen but not yet changed, so that each core can change those of its own.
+
+    Attributes
+    ----------
+    examples : LabelledImages
+        What the images are chosen from.
+    members : int32 [N]
+        Which.
+    changes : Changes
+        What is to be done to them.
+    max_shift : int
+        The one that the changes were drawn with.
+    """
+
+    examples: LabelledImages
+    members: torch.Tensor
+    changes: Changes
+    max_shift: int
+
+    def __len__(self) -> int:
+        return len(self.members)
+
+    def split(self, count: int) -> list["Batch"]:
+        """Cut it into so many parts, in order."""
+        parts = (one.tensor_split(count) for one in (self.members, *self.changes))
+        return [
+            Batch(self.examples, members, Changes(*changes), self.max_shift)
+            for members, *changes in zip(*parts, strict=True)
+        ]
+
+    def make(self) -> LabelledImages:
+        """Take the images, change them, and take their labels."""
+        chosen = self.examples.take(self.members)
+        images = apply_changes(chosen.images, self.changes, self.max_shift)
+        return LabelledImages(images, chosen.labels)
 
 
 def draw_changes(count: int, flip: bool, max_shift: int, generator: torch.Generator) -> Changes:

@@ -5,6 +5,7 @@ import copy
 import torch
 
 from stages.common.tensors import LabelledImages
+from stages.training.augmentation import Batch
 from stages.training.step import Step
 
 WARM_UP = 3  # steps before the recording, in which libraries choose their kernels
@@ -20,33 +21,34 @@ class RecordedStep:
     ----------
     step : Step
         Its network, on a GPU, is left with the weights that it had.
-    batch : LabelledImages
-        Any batch, as large as all that follow.
+    examples : LabelledImages
+        Any, as many as are in the batches that follow.
     """
 
-    def __init__(self, step: Step, batch: LabelledImages) -> None:
-        self.images, self.labels = batch.images.clone(), batch.labels.clone()
+    def __init__(self, step: Step, examples: LabelledImages) -> None:
+        self.examples = LabelledImages(examples.images.clone(), examples.labels.clone())
         self.graph = torch.cuda.CUDAGraph()
         before = copy.deepcopy(step.network.state_dict())
         for optimizer in step.optimizers:
-            optimizer.learning_rate = torch.tensor(0.0, device=self.images.device)
+            optimizer.learning_rate = torch.tensor(0.0, device=examples.images.device)
         aside = torch.cuda.Stream()
         aside.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(aside):
             for _ in range(WARM_UP):
-                step(self.images, self.labels)
+                step.take(self.examples)
         torch.cuda.current_stream().wait_stream(aside)
         with torch.cuda.graph(self.graph):
-            self.loss = step(self.images, self.labels)
+            self.loss = step.take(self.examples)
         # Undo these steps; the momenta stay where the graph reads them.
         step.network.load_state_dict(before)
         for optimizer in step.optimizers:
             for momentum in optimizer.momenta:
                 momentum.zero_()
 
-    def __call__(self, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    def __call__(self, batch: Batch) -> torch.Tensor:
         """Take the step on another batch; return its loss, which the next step overwrites."""
-        self.images.copy_(images)
-        self.labels.copy_(labels)
+        made = batch.make()
+        self.examples.images.copy_(made.images)
+        self.examples.labels.copy_(made.labels)
         self.graph.replay()
         return self.loss

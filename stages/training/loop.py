@@ -12,7 +12,7 @@ from stages.common.console import StageError
 from stages.common.determinism import derive_seed
 from stages.common.params import RecipeParams
 from stages.common.tensors import LabelledImages
-from stages.training.augmentation import apply_changes, draw_changes
+from stages.training.augmentation import Batch, draw_changes
 from stages.training.cuda_step import RecordedStep
 from stages.training.optimizers import make_optimizers, momenta_by_name
 from stages.training.sharded_step import ShardedStep, floating_buffers
@@ -104,13 +104,12 @@ class Trainer:
         losses = torch.empty(steps, device=self.device)
         for step in range(steps):
             members = slice(step * size, (step + 1) * size)
-            batch = self.examples.take(order[members])
-            images = apply_changes(batch.images, changes.take(members), max_shift)
+            batch = Batch(self.examples, order[members], changes.take(members), max_shift)
             done = (epoch - 1) * steps + step
             share = one_cycle(done, self.total_steps, self.recipe.warmup)
             for optimizer in self.optimizers:
                 optimizer.set_learning_rate(share)
-            losses[step] = self._take_step(images, batch.labels)
+            losses[step] = self._take_step(batch)
             self._update_average(done)
             on_step()
         self.learning_rate = self.recipe.learning_rate * share

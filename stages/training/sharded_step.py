@@ -8,6 +8,7 @@ from torch import nn
 from stages.common.console import StageError
 from stages.common.fashion_mnist import IMAGE_SIZE
 from stages.common.workers import map_in_order
+from stages.training.augmentation import Batch
 from stages.training.dropout import OwnDropout
 from stages.training.step import Step
 
@@ -42,8 +43,8 @@ class ShardedStep:
         self.replicas = [_Replica(step.network) for _ in range(shards)]
         _refuse_shared_draws(self.replicas[0].network)
 
-    def __call__(self, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """Take a step on images, uint8 [N, 1, 28, 28], with labels, int64 [N].
+    def __call__(self, batch: Batch) -> torch.Tensor:
+        """Take a step on a batch.
 
         Returns
         -------
@@ -52,13 +53,10 @@ class ShardedStep:
         """
         count = len(self.replicas)
         seeds = torch.randint(2**62, (count,)).tolist()
-        image_shards, label_shards = images.tensor_split(count), labels.tensor_split(count)
-        shares = [len(shard) / len(labels) for shard in label_shards]
+        shards = batch.split(count)
+        shares = [len(shard) / len(batch) for shard in shards]
         losses, gradients = zip(
-            *map_in_order(
-                self._differentiate, self.replicas, seeds, shares, image_shards, label_shards
-            ),
-            strict=True,
+            *map_in_order(self._differentiate, self.replicas, seeds, shares, shards), strict=True
         )
         total = [parameter.grad for parameter in self.parameters]
         torch._foreach_copy_(total, gradients[0])
@@ -69,17 +67,12 @@ class ShardedStep:
         return sum(losses)
 
     def _differentiate(
-        self,
-        replica: "_Replica",
-        seed: int,
-        share: float,
-        images: torch.Tensor,
-        labels: torch.Tensor,
+        self, replica: "_Replica", seed: int, share: float, shard: Batch
     ) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
         """Compute a shard's share of the batch's mean loss, and its gradients."""
         torch._foreach_copy_(replica.buffers, self.buffers)
         replica.generator.manual_seed(seed)
-        loss = share * self.step.compute_loss(replica.network, images, labels)
+        loss = share * self.step.compute_loss(replica.network, shard.make())
         # Not backward(), which adds to the parameters' gradients: they belong to all threads.
         return loss.detach(), torch.autograd.grad(loss, self.parameters)
 

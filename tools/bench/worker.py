@@ -37,16 +37,17 @@ def measure_in_new_process(kind: str, *arguments: str, **settings: str) -> dict[
 
 def main() -> None:
     kind, *arguments = sys.argv[1:]
-    if kind in {"unpinned", "plain", "plain_curve", "sgemm"}:  # as any script would run
+    if kind in {"unpinned", "plain", "careful", "plain_curve", "sgemm"}:  # as any script would run
         for name in PINS:
             del os.environ[name]
-    if kind in {"plain", "plain_curve", "sgemm"}:
+    if kind in {"plain", "careful", "plain_curve", "sgemm"}:
         for name in ONE_THREAD:
             del os.environ[name]
     measured = {
         "ours": ours,
         "unpinned": ours,
         "plain": plain,
+        "careful": careful,
         "plain_curve": plain_curve,
         "our_accuracy": our_accuracy,
         "sgemm": sgemm,
@@ -112,11 +113,24 @@ def count_flop(trainer) -> float:
 
 def plain(name: str, steps: str) -> dict[str, float]:
     """Measure the plain loop: images a second."""
-    from stages.common.params import load_params
     from tools.bench.plain import PlainLoop
 
+    return time_loop(PlainLoop, name, int(steps))
+
+
+def careful(name: str, steps: str, layout: str) -> dict[str, float]:
+    """Measure the careful loop in a layout: images a second."""
+    from tools.bench.plain import CarefulLoop
+
+    return time_loop(CarefulLoop, name, int(steps), layout)
+
+
+def time_loop(kind: type, name: str, steps: int, *layout: str) -> dict[str, float]:
+    """Measure a loop of ``plain.py``: images a second."""
+    from stages.common.params import load_params
+
     batch_size = load_params().recipe(name).batch_size
-    loop = PlainLoop(name, draw_examples((int(steps) + WARM_UP) * batch_size), seed=1)
+    loop = kind(name, draw_examples((steps + WARM_UP) * batch_size), 1, *layout)
     seconds = list(loop.run_epoch())[WARM_UP:]
     return {"images_per_second": len(seconds) * batch_size / sum(seconds)}
 

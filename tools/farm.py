@@ -52,8 +52,8 @@ def main() -> None:
         lost = sum(not arrives(future, futures[future]) for future in as_completed(futures))
     if lost:
         raise StageError(
-            f"{lost} of {len(experiments)} didn't arrive, see above; they stay in the queue, "
-            "for the next `make farm`"
+            f"{lost} of {len(experiments)} didn't arrive, see above; they stay in the queue, and "
+            "the next `make farm` tries again what didn't fail by itself"
         )
 
 

@@ -3,13 +3,17 @@
 import hashlib
 import json
 import os
+import pickletools
+import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -117,6 +121,13 @@ def test_what_is_not_committed_is_not_shared_under_a_name(fresh: Clone) -> None:
     assert refusal(done).startswith("there are changes that aren't committed")
 
 
+def test_code_that_git_does_not_have_is_refused_at_once(fresh: Clone) -> None:
+    (fresh.path / "stages/networks/perceptron.py").write_text("")
+    done = fresh.run(*RUN, "perceptron", check=False)
+    assert refusal(done).startswith("stages/networks/perceptron.py: not in git")
+    assert done.stdout.count("\n") == 1
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("qemu-x86_64") is None, reason="needs Debian's qemu-user")
 def test_a_processor_without_avx2_is_refused_in_a_line(built: Clone) -> None:
@@ -165,8 +176,13 @@ def test_what_cannot_be_run_is_said_in_one_line(farm: Farm) -> None:
     nowhere = machine.run(*RUN, "lower-rate", "--commit", "nowhere", check=False)
     assert "nowhere" in refusal(nowhere)
     failed = machine.run(*RUN, "lower-rate", "-S", "lenet5.learning_rate=-1", check=False)
-    assert refusal(failed) == "lower-rate: `dvc exp run` failed, see above"
+    assert refusal(failed).startswith("lower-rate: `dvc repro train@two_conv ")
+    assert refusal(failed).endswith("` failed, see above")
     assert "params.yaml: lenet5.learning_rate: " in failed.stdout
+    assert left_in_slot(machine, "lower-rate") == {"lock"}
+    for change in ("lenet5.rate=1", "lenet5.learning_rate=0.01,0.02", "params.yaml"):
+        unread = machine.run(*RUN, "lower-rate", "-S", change, check=False)
+        assert refusal(unread).startswith("--set-param: ")
     machine.dvc("remote", "default", "--unset")
     machine.commit("no remote")
     assert "no DVC remote" in refusal(machine.run(*RUN, "lower-rate", check=False))
@@ -192,6 +208,81 @@ def test_a_remote_that_is_away_is_waited_for_and_nothing_is_lost(farm: Farm) -> 
     assert again.returncode == 0
 
 
+@pytest.fixture
+def read_only(farm: Farm) -> Iterator[str]:
+    """The address of git's own server of the repository, which takes no push."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    place = Clone(farm.folder, farm.home.environment)
+    options = ("--export-all", "--reuseaddr", "--listen=127.0.0.1", f"--port={port}")
+    process = place.start("git", "daemon", f"--base-path={farm.folder}", *options)
+    address = f"git://127.0.0.1:{port}/bare.git"
+    while place.run("git", "ls-remote", address, check=False).returncode:
+        time.sleep(0.1)
+    yield address
+    os.killpg(process.pid, signal.SIGKILL)
+
+
+@pytest.fixture
+def http(farm: Farm) -> Iterator[str]:
+    """The address of a server of the DVC remote's files, which takes none."""
+    place = Clone(farm.store, farm.home.environment)
+    command = ("python", "-u", "-m", "http.server", "0", "--bind", "127.0.0.1")
+    process = place.start(*command)
+    yield re.search(r"http://[\d.:]+", process.stdout.readline())[0]
+    os.killpg(process.pid, signal.SIGKILL)
+
+
+@pytest.mark.slow
+def test_a_machine_that_may_not_push_trains_nothing(farm: Farm, read_only: str, http: str) -> None:
+    machine = farm.machine("machine")
+    shared = machine.git("remote", "get-url", "origin").strip()
+    for url, storage, reason in (
+        (read_only, farm.store, "access denied"),
+        (shared, http, "the DVC remote 'storage' can't be written: "),
+    ):
+        machine.git("remote", "set-url", "origin", url)
+        machine.dvc("remote", "modify", "--local", "storage", "url", str(storage))
+        done = machine.run(*RUN, "lower-rate", "-S", "lenet5.learning_rate=0.01", check=False)
+        assert refusal(done).startswith("nothing is trained, as it couldn't be shared: ")
+        assert reason in refusal(done)
+        assert "Running stage" not in done.stdout
+        assert "trying again" not in done.stdout
+        assert left_in_slot(machine, "lower-rate") == {"lock"}
+    assert farm.shared() == {}
+
+
+@pytest.mark.slow
+def test_a_refusal_at_the_end_is_not_tried_again(farm: Farm) -> None:
+    hook = farm.folder / "bare.git/hooks/pre-receive"
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text("#!/bin/sh\necho no experiments here\nexit 1\n")
+    hook.chmod(0o755)
+    done = farm.machine("machine").run(*RUN, "as-it-is", check=False)
+    assert "no experiments here" in refusal(done)
+    assert "trying again" not in done.stdout
+
+
+@pytest.mark.slow
+def test_a_training_that_is_done_is_not_done_again_on_another_machine(farm: Farm) -> None:
+    rates = ("-S", "two_conv.learning_rate=0.03", "-S", "lenet5.learning_rate=0.01")
+    one = farm.machine("one")
+    process = one.start(*RUN, "lower-rates", *rates)
+    next(line for line in process.stdout if line.startswith("lenet5  epoch "))
+    kill(one)
+    process.communicate()
+    log = farm.machine("other").run(*RUN, "lower-rates", *rates).stdout
+    assert "Running stage 'train@lenet5'" in log
+    assert "Stage 'train@two_conv' is cached" in log
+    changes = [change for change in rates if change != "-S"]
+    assert farm.tree("lower-rates") == farm.run_at_home("lower-rates", *changes)
+
+
+def left_in_slot(machine: Clone, name: str) -> set[str]:
+    return {path.name for path in (machine.path / ".dvc/tmp/slots" / name).iterdir()}
+
+
 @pytest.mark.slow
 def test_xargs_gives_the_same_trees(farm: Farm) -> None:
     rates = ("0.05", "0.04", "0.03")
@@ -208,7 +299,7 @@ def test_a_forged_result_is_refused_and_fails_when_it_is_verified(farm: Farm) ->
     change = "lenet5.learning_rate=0.01"
     machine = farm.machine("machine")
     machine.run(*RUN, "lower-rate", "-S", change)
-    farm.home.git("fetch", "--quiet", "origin", "refs/exps/*:refs/exps/*")
+    # looked for on the remote, as it isn't here
     assert "outputs are those of" in farm.home.run(*VERIFY, "lower-rate").stdout
 
     honest = farm.shared()["lower-rate"]
@@ -219,8 +310,15 @@ def test_a_forged_result_is_refused_and_fails_when_it_is_verified(farm: Farm) ->
     done = machine.run(*RUN, "lower-rate", "-S", change, check=False)
     assert f"lower-rate is {forged} on the remote, and " in refusal(done)
     assert farm.shared()["lower-rate"] == forged
-    done = farm.home.run(*VERIFY, forged, check=False)
+    verify, take_away = re.findall(r"`(.*?)`", refusal(done))
+    assert verify == f"make verify REV={forged}"
+    done = machine.run(*VERIFY, forged, check=False)
     assert refusal(done).endswith("isn't what its dvc.lock says: metrics/lenet5.json")
+
+    machine.git(*take_away.split()[1:])
+    assert farm.shared() == {}
+    machine.run(*RUN, "lower-rate", "-S", change)
+    assert farm.shared().keys() == {"lower-rate"}
 
     # with a lock that fits
     path = "metrics/lenet5.json"
@@ -241,7 +339,7 @@ def digest(text: str) -> str:
 
 
 def ref_of(farm: Farm, name: str) -> str:
-    return farm.home.git("for-each-ref", "--format=%(refname)", f"refs/exps/*/*/{name}").strip()
+    return farm.home.git("ls-remote", "origin", f"refs/exps/*/{name}").split()[1]
 
 
 def forge(farm: Farm, commit: str, files: dict[str, str]) -> str:
@@ -337,6 +435,71 @@ def test_a_sweep_arrives_whole_and_each_training_runs_once(farm: Farm, scheduler
         at_home = farm.run_at_home(name, *changes)
         assert farm.tree(name) == farm.tree(name, farm.home) == at_home
     assert "No experiment tasks in the queue" in farm.home.dvc("queue", "status")
+
+
+@pytest.mark.slow
+def test_no_task_holds_what_only_this_python_can_read() -> None:
+    pytest.importorskip("distributed")
+    from distributed.protocol.pickle import dumps, loads
+
+    from tools.farm import Experiment, Task, submit
+
+    class Recorder:
+        def submit(self, *task: Any, key: str) -> str:
+            sent.append(dumps(task))
+            return key
+
+    sent = []
+    same = ("base", "networks: [lenet5]", {"lenet5": "a-key"})
+    submit(Recorder(), [Experiment(Task("rev", name, "Queued"), *same) for name in ("one", "two")])
+    assert len(sent) == 4, "a training, as often as it is asked for, and each experiment"
+    for task in sent:
+        # what names the type of an object, or takes it from a module
+        named = [op.name for op, _, _ in pickletools.genops(task) if "GLOBAL" in op.name]
+        assert len(named) == 1
+        assert loads(task)[0] is exec
+
+
+@pytest.mark.slow
+def test_the_last_line_of_a_failure_travels_home(farm: Farm, scheduler: str) -> None:
+    """As of a worker that was started outside of a clone."""
+    nowhere = Clone(farm.folder / "one", farm.home.environment)
+    nowhere.path.mkdir()
+    start_worker(nowhere, scheduler)
+    farm.home.dvc("exp", "run", "--queue", "--name", "lower-rate", "-Slenet5.learning_rate=0.01")
+    done = farm.home.run(*FARM, scheduler, check=False)
+    pattern = r"^lower-rate: tcp://\S+: .*No module named 'tools'"
+    assert re.search(pattern, done.stdout, re.MULTILINE)
+
+
+DIVERGING = {
+    "learning_rate": 10,
+    "muon_learning_rate": 0,
+    "momentum": 0.99,
+    "weight_decay": 1,
+    "warmup": 0.75,
+}
+
+
+@pytest.mark.slow
+def test_what_fails_by_itself_is_left_out_from_then_on(farm: Farm, scheduler: str) -> None:
+    machine = farm.machine("one")
+    start_worker(machine, scheduler)
+    changes = [f"-Slenet5.{name}={value}" for name, value in DIVERGING.items()]
+    options = ("--name", "diverging", "-Strain.epochs=4", *changes)
+    farm.home.dvc("exp", "run", "--queue", *options)
+    log = farm.home.run(*FARM, scheduler, check=False).stdout
+    reason = r"error: epoch 2, step \d+: the training loss is .*; it failed by itself, "
+    assert re.search(rf"^diverging: tcp://\S+: {reason}", log, re.MULTILINE)
+    assert left_in_slot(machine, "diverging") == {"lock", "resume"}
+
+    log = farm.home.run(*FARM, scheduler).stdout
+    assert "0 experiments for 1 workers" in log
+    assert log_of(machine).count("> exec python -m stages.train lenet5") == 1
+    for way_out in re.findall(r"`(.*?)`", log):
+        farm.home.run(*way_out.split())
+    assert "No experiment tasks in the queue" in farm.home.dvc("queue", "status")
+    assert not farm.home.run(*FARM, scheduler).stdout.startswith("diverging")
 
 
 @pytest.mark.slow

@@ -20,8 +20,8 @@ FINISH += "run_stage(lambda: queue.finish_queue(1))"
 @pytest.mark.parametrize(
     ("kind", "option", "way_out"),
     [
-        ("shallow", "--depth=1", "git fetch --unshallow"),
-        ("partial", "--filter=blob:none", "git fetch --refetch --no-filter"),
+        ("shallow", "--depth=1", "git fetch --no-prune --unshallow"),
+        ("partial", "--filter=blob:none", "git fetch --no-prune --refetch --no-filter"),
     ],
 )
 def test_a_clone_without_all_history_is_refused_until_that_is_fetched(

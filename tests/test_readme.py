@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image, ImageDraw
 
-from tests.conftest import REPOSITORY, Clone
+from tests.conftest import REPOSITORY, Clone, copy
 from tests.test_experiments import WIDTH
 from tests.test_pipeline import ran
 
@@ -18,7 +18,9 @@ PAGES = {
     str(path.relative_to(REPOSITORY)): path.read_text(encoding="utf-8")
     for path in (REPOSITORY / README, *sorted((REPOSITORY / "docs").glob("*.md")))
 }
-WALKED = [page for page in PAGES if page != ADD_A_NETWORK]  # that one has a test of its own
+# As a reader goes from one to the next; ADD_A_NETWORK has a test of its own.
+ORDER = [README, *(f"docs/{name}.md" for name in ("experiments", "sharing", "farm"))]
+WALKED = [*ORDER, *(page for page in PAGES if page not in (*ORDER, ADD_A_NETWORK))]
 
 
 def test_the_readme_is_read_in_one_go() -> None:
@@ -126,11 +128,14 @@ NOT_RUN = {
     "dvc cache dir --local /path/on/that/disk": "no such disk; test_check.py does",
     "dvc config --local cache.type symlink": "the same",
     "pip install dvc-s3": "S3 needs a server",
+    "FASHION_MNIST_WORKERS=1 dvc queue start --jobs 2": "of an empty queue's two workers, the first"
+    " to end may take the other's word to end away, which then waits for ever",
     "dvc queue kill NAME": "needs a task that nobody works on; test_queue.py leaves one",
     "dvc queue remove NAME": "the same",
+    "dvc exp remove NAME": "needs a name on both sides",
     "git clone --depth": "is the cause; test_queue.py makes such a clone",
-    "git fetch --unshallow": "needs such a clone; test_queue.py runs it",
-    "git fetch --refetch --no-filter": "the same",
+    "git fetch --no-prune --unshallow": "needs such a clone; test_queue.py runs it",
+    "git fetch --no-prune --refetch --no-filter": "the same",
     "dvc remote modify storage endpointurl http://host:port": "S3 needs a server",
     **dict.fromkeys(
         (
@@ -161,7 +166,7 @@ NOT_RUN = {
 # Blocks with one of these are left to `make test-readme`: they install or train for minutes.
 SLOW = (
     r"^make( demo| verify)?$|^pip install|^dvc (exp run|queue)|\bsweep-1\b"
-    r"|tools\.run_experiment|lower-rate|REV="
+    r"|tools\.run_experiment|lower-rate|rate-15|REV=|^git switch -$"
 )
 
 # What commands change in a clean clone, as the pages say; all others leave it clean.
@@ -259,30 +264,76 @@ def mark_as_set_up(clone: Clone) -> None:
 @pytest.mark.parametrize("page", WALKED)
 def test_its_quick_commands_run_one_after_the_other(page: str, clone: Clone) -> None:
     mark_as_set_up(clone)
+    clone.git("remote", "add", "origin", "..")  # as a reader's clone has one
     blocks = [block for block in read_blocks(PAGES[page]) if not is_slow(block)]
     read_along(clone, blocks, clone.environment["PATH"])
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", WALKED)
-def test_all_its_commands_run_one_after_the_other(page: str, fresh: Clone, tmp_path: Path) -> None:
-    blocks = read_blocks(PAGES[page])
-    if not any(map(is_slow, blocks)):
-        pytest.skip("test_its_quick_commands_run_one_after_the_other runs them all")
+def test_all_commands_run_one_page_after_the_other_in_one_clone(
+    fresh: Clone, tmp_path: Path
+) -> None:
     fresh.set_params({"lenet5.batch_size": 128})  # the recipe's: two of the sweep train nothing
     fresh.dvc("repro")
     fresh.commit("dvc repro")
-    if page == README:  # the only one that begins before there are an environment and results
-        fresh.run("git", "clone", "--quiet", str(fresh.path), str(tmp_path / "reader"))
-        clone = Clone(tmp_path / "reader", fresh.environment)
-    else:
-        clone = fresh
-        mark_as_set_up(clone)
+    fresh.run("git", "clone", "--quiet", str(fresh.path), str(tmp_path / "reader"))
+    clone = Clone(tmp_path / "reader", fresh.environment)
     try:
-        read_along(clone, blocks, f"{clone.path}/.venv/bin:{clone.environment['PATH']}")
+        for page in WALKED:
+            path = f"{clone.path}/.venv/bin:{clone.environment['PATH']}"
+            read_along(clone, read_blocks(PAGES[page]), path)
+            (clone.path / "seen.png").unlink(missing_ok=True)
     finally:
         clone.run("dvc", "queue", "stop", "--kill", check=False)
         shutil.rmtree(clone.path / ".venv", ignore_errors=True)  # a gigabyte that pytest would keep
+
+
+@pytest.fixture
+def shared(source: Clone, tmp_path: Path) -> Clone:
+    """A clone on a branch of its own name that has made a repository as docs/farm.md says."""
+    clone = copy(source, tmp_path / "clone")
+    clone.git("branch", "--move", "trunk")
+    clone.git("config", "fetch.prune", "true")
+    blocks = [commands for commands, _ in find_commands(PAGES["docs/farm.md"])]
+    (block,) = (block for block in blocks if " --bare " in block[0])
+    commands = [command for command in block if command != "dvc push"]
+    default = {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "init.defaultBranch"}
+    clone.run("bash", "-e", "-c", "\n".join(commands), **default, GIT_CONFIG_VALUE_0="master")
+    return clone
+
+
+def test_the_repository_of_a_farm_gives_clones_the_branch_that_was_pushed(shared: Clone) -> None:
+    shared.git("clone", "--quiet", "../shared.git", "../elsewhere")
+    elsewhere = Clone(shared.path.parent / "elsewhere", shared.environment)
+    assert elsewhere.git("branch", "--show-current").strip() == "trunk"
+    assert elsewhere.git("rev-parse", "HEAD") == shared.git("rev-parse", "HEAD")
+
+
+def test_fetching_experiments_takes_none_away_and_names_what_is_on_both_sides(
+    shared: Clone,
+) -> None:
+    listed = [command for text in PAGES.values() for command in commands_of(text)]
+    fetches = [command for command in listed if command.startswith("git fetch")]
+    assert all("--no-prune" in command for command in fetches)
+    (fetch,) = (command for command in fetches if "refs/exps" in command)
+    head = shared.git("rev-parse", "HEAD").strip()
+    mine = shared.git("commit-tree", "HEAD^{tree}", "-p", "HEAD", "-m", "mine").strip()
+    of_head = f"refs/exps/{head[:2]}/{head[2:]}"
+    for ref in (f"{of_head}/theirs", f"{of_head}/both"):
+        shared.git("push", "--quiet", "origin", f"HEAD:{ref}")
+    for ref in (f"{of_head}/mine", f"{of_head}/both", "refs/exps/celery/stash"):
+        shared.git("update-ref", ref, mine)
+    done = shared.run("bash", "-c", fetch, check=False)
+    assert done.returncode == 1
+    assert f"[rejected]        {of_head}/both" in " ".join(done.stdout.splitlines())
+    names = ("--format=%(refname:lstrip=-1)", "refs/exps")
+    assert shared.git("for-each-ref", *names).split() == ["both", "mine", "theirs", "stash"]
+
+
+def test_the_tools_fetch_without_pruning() -> None:
+    for tool in (REPOSITORY / "tools").rglob("*.py"):
+        for call in re.findall(r'git fetch [^`]*|"git", "fetch"[^)]*', tool.read_text()):
+            assert "--no-prune" in call, tool
 
 
 def read_steps(text: str) -> list[tuple[str, str, str]]:
@@ -366,7 +417,8 @@ def run_block(clone: Clone, step: tuple[str, str, str]) -> str:
 
 
 def test_the_commands_in_that_page_s_text_are_run_for_another() -> None:
-    in_text = {command for (command, *_), is_text in find_commands(PAGES[ADD_A_NETWORK]) if is_text}
-    in_blocks = set(commands_of(PAGES[ADD_A_NETWORK])) - in_text
+    found = find_commands(PAGES[ADD_A_NETWORK])
+    in_text = {command for (command, *_), is_text in found if is_text}
+    in_blocks = {command for commands, is_text in found if not is_text for command in commands}
     elsewhere = {command for page in WALKED for command in commands_of(PAGES[page])}
     assert in_text <= in_blocks | elsewhere

@@ -48,6 +48,15 @@ def test_changes_that_are_not_committed_are_refused(clone: Clone) -> None:
     assert done.stdout.count("\n") == 1
 
 
+def test_code_that_git_does_not_have_is_refused(clone: Clone) -> None:
+    (clone.path / "stages/networks/perceptron.py").write_text("")
+    (clone.path / "stages/notes.txt").write_text("no code\n")
+    done = clone.run("python", "-m", "tools.seeds", "1", "2", check=False)
+    assert done.returncode == 1
+    assert done.stdout.startswith("error: stages/networks/perceptron.py: not in git, ")
+    assert done.stdout.count("\n") == 1
+
+
 def test_a_shallow_clone_is_refused_before_anything_is_queued(
     source: Clone, tmp_path: Path
 ) -> None:
@@ -65,6 +74,28 @@ def test_a_repository_without_a_commit_is_refused(tmp_path: Path, monkeypatch) -
     run("git", "init", "--quiet")
     with pytest.raises(StageError, match=r"^nothing is committed yet"):
         committed_head()
+
+
+@pytest.mark.slow
+def test_the_summary_is_of_the_commit_that_it_began_with(clone: Clone) -> None:
+    head = clone.git("rev-parse", "--short", "HEAD").strip()
+    process = clone.start("python", "-m", "tools.seeds", "1", "2")
+    next(line for line in process.stdout if line.startswith("running "))
+    clone.commit("another")
+    rest = process.communicate()[0]
+    assert process.returncode == 0, rest
+    assert f"are of {head}, which isn't HEAD any more" in rest
+    assert json.loads(clone.read("metrics/seeds.json"))["lenet5"]["seeds"] == [1, 2]
+
+
+@pytest.mark.slow
+def test_nothing_is_queued_under_the_name_of_another_commit(clone: Clone) -> None:
+    clone.dvc("exp", "run", "--queue", "--name", "seed-1-of-another", "-S", "train.seed=1")
+    clone.git("commit", "--quiet", "--allow-empty", "--message", "another")
+    check = "from tools.seeds import check_queued; check_queued('another', 'seed-1-of-another')"
+    done = clone.run("python", "-c", check, check=False)
+    assert "StageError: the project was changed while seed-1-of-another was queued" in done.stdout
+    assert "No experiment tasks" in clone.dvc("queue", "status")
 
 
 @pytest.mark.slow

@@ -5,7 +5,9 @@ import os
 import pytest
 import yaml
 
+from stages.common.console import StageError
 from tests.conftest import Clone
+from tools.verify import find_revision
 
 VERIFY = ("python", "-m", "tools.verify")
 
@@ -81,6 +83,28 @@ def test_a_commit_that_brings_code_is_not_rebuilt(clone: Clone, path: str) -> No
 def test_figures_that_no_stage_of_the_commit_writes_are_refused(clone: Clone) -> None:
     clone.set_params({"networks": ["lenet5"]})
     check_refused(clone, "metrics/seeds.json", "metrics/two_conv.json")
+
+
+def test_an_experiment_that_only_the_remote_has_is_found_by_its_name_or_hash(
+    fresh: Clone, tmp_path, monkeypatch
+) -> None:
+    monkeypatch.chdir(fresh.path)
+    with pytest.raises(StageError, match=r"^lower-rate: nothing is named so, here or on origin"):
+        find_revision("lower-rate")
+    fresh.git("clone", "--quiet", "--bare", ".", str(tmp_path / "bare.git"))
+    fresh.git("remote", "add", "origin", str(tmp_path / "bare.git"))
+    theirs = fresh.git("commit-tree", "HEAD^{tree}", "-p", "HEAD", "-m", "theirs").strip()
+    fresh.git("push", "--quiet", "origin", f"{theirs}:refs/exps/ab/cdef/lower-rate")
+    (fresh.path / ".git/objects" / theirs[:2] / theirs[2:]).unlink()
+    assert find_revision("lower-rate") == theirs
+    assert find_revision(theirs) == theirs
+    assert fresh.git("cat-file", "-t", theirs).strip() == "commit"
+    fresh.git("push", "--quiet", "origin", "HEAD:refs/exps/01/2345/lower-rate")
+    with pytest.raises(StageError, match=r"^lower-rate: experiments of several commits have this"):
+        find_revision("lower-rate")
+    (tmp_path / "bare.git").rename(tmp_path / "away")
+    with pytest.raises(StageError, match=r"^another: nothing is named so here, and origin says: "):
+        find_revision("another")
 
 
 def check_refused(clone: Clone, *paths: str) -> None:

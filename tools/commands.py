@@ -59,7 +59,7 @@ def committed_head() -> str:
     ------
     StageError
         If nothing is committed, or what git tracks was changed since: the results would be of no
-        commit.
+        commit. Or if git doesn't have all of the code, as experiments run what git has.
     """
     try:
         head = run("git", "rev-parse", "--short", "HEAD")
@@ -68,6 +68,11 @@ def committed_head() -> str:
     if run("git", "status", "--porcelain", "--untracked-files=no"):
         raise StageError(
             "there are changes that aren't committed (`git status`); commit them first"
+        )
+    if new := run("git", "ls-files", "--others", "--exclude-standard", "stages/*.py").splitlines():
+        raise StageError(
+            f"{', '.join(new)}: not in git, so that experiments would lack it; "
+            "`git add` it and commit it first"
         )
     return head
 

@@ -2,22 +2,25 @@
 
 import argparse
 import subprocess
-import sys
 from collections import Counter
-from typing import NamedTuple
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple, NoReturn
 
 import yaml
 from dask.tokenize import tokenize
-from distributed import Client, Future, as_completed, get_worker
+from distributed import Client, Future, as_completed
 
 from stages.common.console import StageError, run_stage
 from tools.commands import committed_head, project_environment, run
 from tools.queue import Task, check_repository, queue_status
-from tools.run_experiment import check_same, experiment_ref, fetch, patiently
+from tools.run_experiment import check_same, experiment_ref, fetch, patiently, way_out
 from tools.verify import check_code
 
 TOPIC = "epochs"
+FAILED = Path(".dvc/tmp/farm_failed.txt")  # commits in DVC's queue that failed by themselves
 PACKED = ".dvc/tmp/repro.dat"  # DVC's own, in each commit that waits in its queue
+WORK = Path(__file__).with_name("worker.py").read_text() + "\n\nwork(topic, arguments, params)\n"
 DATA = ("fetch", "split", "train")  # sections of params.yaml that every training depends on
 
 
@@ -36,7 +39,7 @@ def main() -> None:
     address = parser.parse_args().scheduler
     committed_head()
     check_repository()
-    experiments = [read(task) for task in queue_status()[0] if task.status == "Queued"]
+    experiments = [read(task) for task in waiting()]
     try:
         client = Client(address, timeout=10)
     except (OSError, ValueError) as error:
@@ -49,9 +52,22 @@ def main() -> None:
         lost = sum(not arrives(future, futures[future]) for future in as_completed(futures))
     if lost:
         raise StageError(
-            f"{lost} of {len(experiments)} didn't arrive, see above; they stay in the queue, "
-            "for the next `make farm`"
+            f"{lost} of {len(experiments)} didn't arrive, see above; they stay in the queue, and "
+            "the next `make farm` tries again what didn't fail by itself"
         )
+
+
+def waiting() -> list[Task]:
+    """List what is queued, without what failed by itself before; name that."""
+    tasks = [task for task in queue_status()[0] if task.status == "Queued"]
+    failed = FAILED.read_text().split() if FAILED.exists() else []
+    for task in tasks:
+        if task.rev in failed:
+            print(
+                f"{task.name}: failed by itself before, and would again; "
+                f"`dvc queue remove {task.name}` takes it out, `rm {FAILED}` has all such tried"
+            )
+    return [task for task in tasks if task.rev not in failed]
 
 
 def read(task: Task) -> Experiment:
@@ -81,50 +97,34 @@ def read(task: Task) -> Experiment:
 
 def submit(client: Client, experiments: list[Experiment]) -> dict[Future, Experiment]:
     """Submit each experiment, behind those of its trainings that others have too."""
+
+    def submit_work(arguments: list[str], params: str, key: str, after: Sequence[Future] = ()):
+        names = {"topic": TOPIC, "arguments": arguments, "params": params, "after": after}
+        return client.submit(exec, WORK, names, key=key)  # text, as bytecode is of one Python
+
     uses = Counter(key for one in experiments for key in one.trainings.values())
     futures = {}
     for one in experiments:
         start = ("--commit", one.base, "--params", "/dev/stdin")
         shared = [
             # One key, one task: Dask runs it once, whoever submits it again.
-            client.submit(work, [f"{net}-{key}", f"train@{net}", *start], one.params, key=key)
+            submit_work([f"{net}-{key}", f"train@{net}", *start], one.params, key)
             for net, key in one.trainings.items()
             if uses[key] > 1
         ]
         key = tokenize(one.base, one.task.name, one.params)
-        future = client.submit(work, [one.task.name, *start], one.params, shared, key=key)
-        futures[future] = one
+        futures[submit_work([one.task.name, *start], one.params, key, shared)] = one
     return futures
-
-
-def work(arguments: list[str], params: str, _shared: list[str] = ()) -> None:
-    """Run the tool of the clone that the worker was started in; send each epoch's line home.
-
-    It travels by value, as whatever is in ``__main__`` does: a worker needs no such module.
-    """
-    command = (sys.executable, "-m", "tools.run_experiment", *arguments)
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-    with subprocess.Popen(command, text=True, **pipes) as process:
-        process.stdin.write(params)
-        process.stdin.close()
-        errors = []
-        for line in process.stdout:
-            print(line, end="", flush=True)  # the whole of it into the worker's own log
-            if " epoch " in line:
-                get_worker().log_event(TOPIC, [arguments[0], line.strip()])
-            if line.startswith("error: "):
-                errors.append(line.strip())
-    if process.returncode:
-        reason = "; ".join(errors) or f"ended with {process.returncode}, see the worker's log"
-        raise RuntimeError(f"{get_worker().address}: {reason}")
 
 
 def arrives(future: Future, experiment: Experiment) -> bool:
     """Fetch a finished experiment and take it out of the queue; tell what is wrong otherwise."""
     task = experiment.task
     try:
+        if future.status == "error":
+            tell(task, future.exception())
         if future.status != "finished":
-            raise StageError(future.exception() if future.status == "error" else future.status)
+            raise StageError(future.status)
         bring_home(experiment)
         run("dvc", "queue", "remove", task.rev)
     except StageError as error:
@@ -132,6 +132,15 @@ def arrives(future: Future, experiment: Experiment) -> bool:
         return False
     print(f"{task.name}: is here")
     return True
+
+
+def tell(task: Task, error: BaseException) -> NoReturn:
+    """Raise what a worker says; what failed by itself is left out from now on."""
+    if not isinstance(error, ChildProcessError):
+        raise StageError(error)
+    with FAILED.open("a") as file:
+        print(task.rev, file=file)
+    raise StageError(f"{error}; it failed by itself, and the next `make farm` leaves it out")
 
 
 def bring_home(experiment: Experiment) -> None:
@@ -146,14 +155,17 @@ def bring_home(experiment: Experiment) -> None:
     ref = experiment_ref(experiment.base, name)
     if not (commit := patiently(lambda: fetch(ref))):
         raise StageError("it isn't on this clone's origin; do the workers have another?")
-    check_code(commit, experiment.base)
+    try:
+        check_code(commit, experiment.base)
+    except StageError as error:
+        raise StageError(f"{error}; {way_out(ref)}") from None
     queued, came = (
         run("git", "rev-parse", f"{rev}:./params.yaml") for rev in (experiment.task.rev, commit)
     )
     if came != queued:
-        raise StageError(f"{commit} has another params.yaml than was queued")
+        raise StageError(f"{commit} has another params.yaml than was queued; {way_out(ref)}")
     if here := run("git", "for-each-ref", "--format=%(objectname)", ref):
-        check_same(name, here, commit)
+        check_same(ref, here, commit)
     else:
         run("git", "update-ref", ref, commit)
 

@@ -37,13 +37,13 @@ def check_repository() -> None:
     if run("git", "rev-parse", "--is-shallow-repository") == "true":
         raise StageError(
             "this clone is shallow, and DVC loses the experiments of such a clone; "
-            "run `git fetch --unshallow` first"
+            "run `git fetch --no-prune --unshallow` first"
         )
     objects = run("git", "rev-list", "--objects", "--missing=print", "HEAD").splitlines()
     if any(line.startswith("?") for line in objects):
         raise StageError(
             "this clone is partial, and DVC can't fetch what is missing; "
-            "run `git fetch --refetch --no-filter` first"
+            "run `git fetch --no-prune --refetch --no-filter` first"
         )
     config = Path(run("git", "rev-parse", "--show-toplevel"), ".git/config")
     try:

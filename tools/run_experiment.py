@@ -15,7 +15,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from dvc.exceptions import DvcException
 from dvc.repo import Repo
+from dvc.utils.cli_parse import to_path_overrides
+from dvc.utils.hydra import apply_overrides
 
 from stages.common.console import StageError, run_stage
 from tools.commands import (
@@ -66,17 +69,28 @@ def run_in_slot(name: str, commit: str, params: Path | None, rest: Sequence[str]
     slot = os.open(folder / "lock", os.O_RDWR | os.O_CREAT)
     fcntl.flock(slot, fcntl.LOCK_EX)  # until the last process in it has ended, also after a kill
     shutil.rmtree(folder / "clone", ignore_errors=True)
-    project = make_clone(find(commit), folder / "clone", clone_environment(folder))
-    link_slot(project, folder)
+    try:
+        project = make_clone(find(commit), folder / "clone", clone_environment(folder))
+        link_slot(project, folder)
+    except StageError:
+        remove(folder, "clone", "home")
+        raise
     if params:
         (project / "params.yaml").write_text(params.read_text())
     command = (sys.executable, "-m", "tools.run_experiment", "--here", *rest)
     environment = project_environment()
     done = subprocess.run(command, cwd=project, env=environment, pass_fds=[slot], check=False)
-    if done.returncode:
-        sys.exit(done.returncode)
-    for part in ("clone", "home", "resume"):  # the lock stays, as others may wait for it
-        shutil.rmtree(folder / part)
+    if done.returncode < 0:  # killed; its dvc may still be at work
+        sys.exit(128 - done.returncode)
+    to_go_on = done.returncode and any(folder.glob("resume/*.state"))
+    remove(folder, "clone", "home", *(() if to_go_on else ("resume",)))
+    sys.exit(done.returncode)
+
+
+def remove(folder: Path, *parts: str) -> None:
+    """Remove parts of a slot; its lock stays, as others may wait for it."""
+    for part in parts:
+        shutil.rmtree(folder / part, ignore_errors=True)
 
 
 def find(commit: str) -> str:
@@ -90,7 +104,7 @@ def find(commit: str) -> str:
     try:
         return run("git", "rev-parse", "--verify", f"{commit}^{{commit}}")
     except StageError:
-        run("git", "fetch", "--quiet", "origin", commit)
+        run("git", "fetch", "--no-prune", "--quiet", "origin", commit)
         return run("git", "rev-parse", "--verify", f"{commit}^{{commit}}")
 
 
@@ -111,7 +125,7 @@ def link_slot(project: Path, folder: Path) -> None:
 
 
 def run_here(name: str, targets: list[str], changes: list[str]) -> None:
-    """Run the experiment in this clone and share it.
+    """Run the experiment in this clone and share it; each training as soon as it is done.
 
     Raises
     ------
@@ -122,21 +136,77 @@ def run_here(name: str, targets: list[str], changes: list[str]) -> None:
     folder = Path(".dvc/tmp/run_experiment").absolute()
     folder.mkdir(parents=True, exist_ok=True)
     environment = clone_environment(folder)
-    options = [f"--set-param={change}" for change in changes]
-    command = ["dvc", "exp", "run", "--pull", "--allow-missing", "--name", name, *options, *targets]
-    # A slot's lock is passed on: a dvc that outlives this process still works there.
-    if subprocess.run(command, env=environment, close_fds=False, check=False).returncode:
-        raise StageError(f"{name}: `dvc exp run` failed, see above")
-    patiently(lambda: run("dvc", "push", "--run-cache", *targets, environment=environment))
+    ref = experiment_ref(run("git", "rev-parse", "HEAD"), name)
+    check_access(ref, environment)
+    set_params(changes)
+
+    def dvc(*command: str) -> None:
+        # A slot's lock is passed on: a dvc that outlives this process still works there.
+        command = ("dvc", *command, "--pull", "--allow-missing")
+        if subprocess.run(command, env=environment, close_fds=False, check=False).returncode:
+            raise StageError(f"{name}: `{' '.join(command)}` failed, see above")
+
+    def push(*options: str) -> None:
+        patiently(lambda: run("dvc", "push", *options, environment=environment))
+
+    listed = run("dvc", "stage", "list", "--name-only", environment=environment).splitlines()
+    for stage in targets or [stage for stage in listed if stage.startswith("train@")]:
+        dvc("repro", stage)
+        push("--run-cache", stage)  # now, as the machine may stop in the next one
     if targets:
         return
-    ref = experiment_ref(run("git", "rev-parse", "HEAD"), name)
-    check_same(name, run("git", "rev-parse", ref), patiently(lambda: publish(ref)))
+    dvc("exp", "run", "--name", name)
+    push()
+    check_same(ref, run("git", "rev-parse", ref), patiently(lambda: publish(ref)))
     print(f"{name} is on the remote")
+
+
+def check_access(ref: str, environment: dict[str, str]) -> None:
+    """Refuse, before anything is trained, a machine that couldn't share it.
+
+    Raises
+    ------
+    StageError
+        If it may not write to one of the two places that all machines share.
+    """
+    url = run("git", "remote", "get-url", "--push", "origin").removeprefix("file://")
+    patiently(lambda: run("git", "ls-remote", "origin", ref))  # one that is away may come back
+    folder = Path(run("git", "rev-parse", "--show-toplevel"), url)
+    try:
+        if folder.exists():  # a dry run writes nothing there
+            objects = run("git", "-C", str(folder), "rev-parse", "--git-path", "objects")
+            if not os.access(folder / objects, os.W_OK):
+                raise StageError(f"{folder} can't be written")
+        # Forced, as one of that name may be there; a dry run overwrites nothing.
+        run("git", "push", "--dry-run", "--force", "--quiet", "origin", f"HEAD:{ref}")
+        run(sys.executable, "-m", "tools.write_remote", environment=environment)
+    except StageError as error:
+        reason = str(error).removeprefix("error: ")
+        raise StageError(f"nothing is trained, as it couldn't be shared: {reason}") from None
+
+
+def set_params(changes: Sequence[str]) -> None:
+    """Change ``params.yaml`` as ``dvc exp run --set-param`` does.
+
+    Raises
+    ------
+    StageError
+        If there is no such key, or a change can't be read.
+    """
+    try:
+        for path, overrides in to_path_overrides(changes).items():
+            apply_overrides(path, overrides)
+    except DvcException as error:
+        reason = " ".join(str(error.__cause__ or error).split())
+        raise StageError(f"--set-param: {reason}") from None
 
 
 def experiment_ref(base: str, name: str) -> str:
     return f"refs/exps/{base[:2]}/{base[2:]}/{name}"
+
+
+class RefusalError(StageError):
+    """A remote answers, and won't have it: trying again changes nothing."""
 
 
 def patiently(action: Callable[[], Any]) -> Any:
@@ -144,6 +214,8 @@ def patiently(action: Callable[[], Any]) -> Any:
     for pause in PAUSES:
         try:
             return action()
+        except RefusalError:
+            raise
         except StageError as error:
             print(f"trying again in {pause} seconds: {error}")
             time.sleep(pause)
@@ -153,7 +225,13 @@ def patiently(action: Callable[[], Any]) -> Any:
 def publish(ref: str) -> str:
     """Push an experiment, unless the remote has one of that name; return what the remote has."""
     if not (commit := fetch(ref)):
-        run("git", "push", "--quiet", "origin", f"{ref}:{ref}")
+        try:
+            run("git", "push", "--quiet", "origin", f"{ref}:{ref}")
+        except StageError as error:
+            # Git's word for a remote that is there; if another machine was faster, it is taken.
+            if "rejected]" in str(error) and not fetch(ref):
+                raise RefusalError(error) from None
+            raise
         commit = fetch(ref)
     return commit
 
@@ -162,11 +240,11 @@ def fetch(ref: str) -> str:
     """Fetch an experiment from the remote; return its commit, or nothing if there is none."""
     commit = run("git", "ls-remote", "origin", ref).partition("\t")[0]
     if commit:
-        run("git", "fetch", "--quiet", "origin", ref)
+        run("git", "fetch", "--no-prune", "--quiet", "origin", ref)
     return commit
 
 
-def check_same(name: str, here: str, remote: str) -> None:
+def check_same(ref: str, here: str, remote: str) -> None:
     """Compare an experiment's two commits: equal trees hold equal params, lock and results.
 
     Raises
@@ -176,10 +254,14 @@ def check_same(name: str, here: str, remote: str) -> None:
     """
     if run("git", "rev-parse", f"{here}^{{tree}}") != run("git", "rev-parse", f"{remote}^{{tree}}"):
         raise StageError(
-            f"{name} is {remote} on the remote, and {here} here, with other contents; nothing was "
-            f"overwritten: after `git fetch origin {remote}`, `make verify REV={remote}` tells "
-            "whether that one is right; another name keeps both"
+            f"{ref.rpartition('/')[2]} is {remote} on the remote, and {here} here, with other "
+            f"contents; nothing was overwritten: `make verify REV={remote}` tells whether that one "
+            f"is right; if not, {way_out(ref)}; another name keeps both"
         )
+
+
+def way_out(ref: str) -> str:
+    return f"`git push origin --delete {ref}` takes it away"
 
 
 if __name__ == "__main__":

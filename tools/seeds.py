@@ -43,22 +43,28 @@ def main() -> None:
     head = committed_head()
     check_repository()
     experiments = {seed: f"seed-{seed}-of-{head}" for seed in seeds}
-    commits = run_experiments(experiments, arguments.scheduler)
+    commits = run_experiments(head, experiments, arguments.scheduler)
     summary = summarise(networks, experiments, commits)
     write_json(SUMMARY, summary)
     draw_seeds(PICTURE, summary)
     print(describe(summary))
+    if run("git", "rev-parse", "--short", "HEAD") != head:
+        print(f"{SUMMARY} and {PICTURE} are of {head}, which isn't HEAD any more")
 
 
-def run_experiments(experiments: dict[int, str], scheduler: str | None) -> dict[str, str]:
+def run_experiments(
+    head: str, experiments: dict[int, str], scheduler: str | None
+) -> dict[str, str]:
     """Queue an experiment per seed, but for those that exist, and run the whole queue to its end.
+
+    All are of the commit that was HEAD at first, whatever is committed while they run.
 
     Raises
     ------
     StageError
         If one of them isn't there then. Which, and why, is printed.
     """
-    stored = stored_experiments()
+    stored = stored_experiments(head)
     before, _ = queue_status()
     queued = [task.name for task in before if task.status in ("Queued", "Running")]
     missing = {seed: name for seed, name in experiments.items() if name not in stored}
@@ -66,6 +72,7 @@ def run_experiments(experiments: dict[int, str], scheduler: str | None) -> dict[
         if name not in queued:
             change = f"train.seed={seed}"
             run("dvc", "exp", "run", "--queue", "--name", name, "--set-param", change)
+            check_queued(head, name)
     if missing:
         if scheduler:
             farm = (sys.executable, "-m", "tools.farm", scheduler)
@@ -73,7 +80,7 @@ def run_experiments(experiments: dict[int, str], scheduler: str | None) -> dict[
         else:
             print(f"running {', '.join(missing.values())}; `dvc queue logs NAME` tells how far")
             finish_queue(POLL_SECONDS)
-        stored = stored_experiments()
+        stored = stored_experiments(head)
         lost = set(missing.values()) - set(stored)
         if lost and scheduler:
             raise StageError(f"no {SUMMARY}: {len(lost)} experiments didn't arrive, see above")
@@ -81,9 +88,29 @@ def run_experiments(experiments: dict[int, str], scheduler: str | None) -> dict[
     return stored
 
 
-def stored_experiments() -> dict[str, str]:
-    """Map the name of each experiment of HEAD to its commit."""
-    head = run("git", "rev-parse", "HEAD")
+def check_queued(head: str, name: str) -> None:
+    """Take an experiment out of the queue if it isn't of the commit that it is named after.
+
+    Raises
+    ------
+    StageError
+        If it isn't: DVC queues what is in the working tree.
+    """
+    try:
+        changed = committed_head() != head
+    except StageError:
+        changed = True
+    if changed:
+        run("dvc", "queue", "remove", name)
+        raise StageError(
+            f"the project was changed while {name} was queued; it was taken out again: "
+            "commit what you changed, then run `make seeds` again"
+        )
+
+
+def stored_experiments(head: str) -> dict[str, str]:
+    """Map the name of each experiment of a commit to its own commit."""
+    head = run("git", "rev-parse", head)
     names = ("--format=%(refname:lstrip=4) %(objectname)", f"refs/exps/{head[:2]}/{head[2:]}")
     return dict(line.split() for line in run("git", "for-each-ref", *names).splitlines())
 

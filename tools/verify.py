@@ -61,7 +61,7 @@ def main() -> None:
 
 
 def find_revision(name: str) -> str:
-    """Return the commit of a revision that git knows, or else of an experiment.
+    """Return the commit of a revision that git knows, or of an experiment, here or on the remote.
 
     Raises
     ------
@@ -71,11 +71,40 @@ def find_revision(name: str) -> str:
     try:
         return run("git", "rev-parse", "--verify", f"{name}^{{commit}}")
     except StageError:
-        found = run("git", "for-each-ref", "--format=%(objectname)", f"refs/exps/*/*/{name}")
-    if len(found.split()) != 1:
+        listed = ("git", "for-each-ref", "--format=%(objectname) %(refname)", "refs/exps/*/*/*")
+        found = experiments_named(name, run(*listed)) or find_on_remote(name)
+    if len(found) != 1:
         reason = "experiments of several commits have this name" if found else "nothing is named so"
-        raise StageError(f"{name}: {reason}; give the hash of one that `dvc exp show` lists")
+        raise StageError(
+            f"{name}: {reason}, here or on origin; give the hash of one that `dvc exp show` lists, "
+            "or `git ls-remote origin 'refs/exps/*'`"
+        )
+    return found.pop()
+
+
+def find_on_remote(name: str) -> set[str]:
+    """Fetch the experiments of a name that origin has, if there is one; return their commits.
+
+    Raises
+    ------
+    StageError
+        If it can't be asked.
+    """
+    if "origin" not in run("git", "remote").splitlines():
+        return set()
+    try:
+        listed = run("git", "ls-remote", "origin", "refs/exps/*/*/*")
+    except StageError as error:
+        raise StageError(f"{name}: nothing is named so here, and origin says: {error}") from None
+    if found := experiments_named(name, listed):
+        run("git", "fetch", "--no-prune", "--quiet", "origin", *found)
     return found
+
+
+def experiments_named(name: str, listed: str) -> set[str]:
+    """Choose commits by a name, or a hash, from lines of a commit and a ref."""
+    pairs = map(str.split, listed.splitlines())
+    return {commit for commit, ref in pairs if name in (commit, ref.rpartition("/")[2])}
 
 
 def check_code(commit: str, base: str) -> None:

@@ -1,0 +1,35 @@
+"""Write to the DVC remote what does no harm, to fail where `dvc push` would."""
+
+import hashlib
+import os
+
+from dvc.exceptions import DvcException
+from dvc.repo import Repo
+from dvc_objects.fs.local import localfs
+
+from stages.common.console import StageError, run_stage
+
+
+def main() -> None:
+    """Write the empty file, under its own hash, whether it is there or not.
+
+    Raises
+    ------
+    StageError
+        If there is no remote, or none that can be written.
+    """
+    nothing = hashlib.md5(usedforsecurity=False).hexdigest()
+    with Repo() as repo:
+        name = repo.config["core"].get("remote")
+        try:
+            remote = repo.cloud.get_remote_odb(name, "push")
+            remote.add(os.devnull, localfs, nothing, check_exists=False)
+        except DvcException as error:
+            raise StageError(str(error)) from None
+        except Exception as error:  # each kind of remote has its own
+            reason = f"{type(error).__name__}: {error}"
+            raise StageError(f"the DVC remote {name!r} can't be written: {reason}") from None
+
+
+if __name__ == "__main__":
+    run_stage(main)

@@ -11,16 +11,14 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from stages.common.console import StageError
 from tests.conftest import Clone, copy
 from tests.test_queue import processes_of
-from tools.machine import check_machine
 
 RUN = ("python", "-m", "tools.run_experiment")
 EXPERIMENTS = ("python", "-m", "tools.experiments")
@@ -86,33 +84,6 @@ def refusal(done: subprocess.CompletedProcess[str]) -> str:
     assert done.returncode == 1, done.stdout
     assert "Traceback" not in done.stdout
     return done.stdout.splitlines()[-1].removeprefix("error: ")
-
-
-def test_the_known_step_is_that_of_this_machine(source: Clone) -> None:
-    # In a process of its own: what makes torch deterministic would stay for other tests.
-    source.run("python", "-c", "from tools.machine import check_machine; check_machine()")
-
-
-def test_another_version_of_torch_is_refused(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    Path("requirements.txt").write_text("torch==2.12.0\n")
-    with pytest.raises(StageError, match=r": it has torch 2\.\S+, not 2\.12\.0; install req.*$"):
-        check_machine()
-
-
-@pytest.mark.parametrize(
-    ("name", "value", "reason"),
-    [
-        ("torch.cpu.get_capabilities", lambda: {"architecture": "arm64"}, "is arm64, not x86_64"),
-        ("tools.machine.hash_of_a_step", lambda: "another", "a step of training has other bits"),
-    ],
-)
-def test_another_processor_or_other_bits_are_refused(
-    name: str, value: Callable, reason: str, monkeypatch
-) -> None:
-    monkeypatch.setattr(name, value)
-    with pytest.raises(StageError, match=reason):
-        check_machine()
 
 
 def test_what_is_not_committed_is_not_shared_under_a_name(fresh: Clone) -> None:

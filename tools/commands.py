@@ -27,7 +27,7 @@ templateDir =
 """
 
 
-def run(*command: str, environment: dict[str, str] | None = None) -> str:
+def run(*command: str, environment: dict[str, str] | None = None, folder: Path = Path()) -> str:
     """Run a command and return what it printed, without the spaces around it.
 
     Raises
@@ -38,6 +38,7 @@ def run(*command: str, environment: dict[str, str] | None = None) -> str:
     try:
         done = subprocess.run(
             command,
+            cwd=folder,
             env=environment or project_environment(),
             capture_output=True,
             text=True,

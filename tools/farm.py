@@ -12,7 +12,8 @@ from dask.tokenize import tokenize
 from distributed import Client, Future, as_completed
 
 from stages.common.console import StageError, run_stage
-from tools.commands import committed_head, project_environment, run
+from tools.commands import clone_of, committed_head, project_environment, run
+from tools.machine import describe_steps
 from tools.queue import Task, check_repository, queue_status
 from tools.run_experiment import check_same, experiment_ref, fetch, patiently, way_out
 from tools.verify import check_code
@@ -31,6 +32,7 @@ class Experiment(NamedTuple):
     base: str
     params: str
     trainings: dict[str, str]
+    steps: dict[str, str]  # what a step of each network hashes to on this machine
 
 
 def main() -> None:
@@ -39,7 +41,7 @@ def main() -> None:
     address = parser.parse_args().scheduler
     committed_head()
     check_repository()
-    experiments = [read(task) for task in waiting()]
+    experiments = hash_steps([read(task) for task in waiting()])
     try:
         client = Client(address, timeout=10)
     except (OSError, ValueError) as error:
@@ -92,7 +94,23 @@ def read(task: Task) -> Experiment:
         network: tokenize(base, network, [sections.get(name) for name in (*DATA, network)])
         for network in sections["networks"]
     }
-    return Experiment(task, base, params, trainings)
+    return Experiment(task, base, params, trainings, steps={})
+
+
+def hash_steps(experiments: list[Experiment]) -> list[Experiment]:
+    """Hash a step of each network of each experiment, by the code that it starts from."""
+    hashed = []
+    for base in {one.base: None for one in experiments}:
+        of_base = [one for one in experiments if one.base == base]
+        with clone_of(base, "steps") as (project, _):
+            files = [project / f"params-{number}.yaml" for number in range(len(of_base))]
+            for file, one in zip(files, of_base, strict=True):
+                file.write_text(one.params)
+            described = describe_steps(files, project)
+        for one, steps in zip(of_base, described, strict=True):
+            hashes = {network: step["step"] for network, step in steps.items()}
+            hashed.append(one._replace(steps=hashes))
+    return hashed
 
 
 def submit(client: Client, experiments: list[Experiment]) -> dict[Future, Experiment]:
@@ -105,7 +123,8 @@ def submit(client: Client, experiments: list[Experiment]) -> dict[Future, Experi
     uses = Counter(key for one in experiments for key in one.trainings.values())
     futures = {}
     for one in experiments:
-        start = ("--commit", one.base, "--params", "/dev/stdin")
+        steps = [f"--step={network}={step}" for network, step in one.steps.items()]
+        start = ("--commit", one.base, "--params", "/dev/stdin", *steps)
         shared = [
             # One key, one task: Dask runs it once, whoever submits it again.
             submit_work([f"{net}-{key}", f"train@{net}", *start], one.params, key)

@@ -1,30 +1,72 @@
 """Refuse a machine whose results would not be those of others; hash a step of each recipe.
 
-``python -m tools.machine`` prints the hashes of params.yaml's recipes as JSON.
+``python -m tools.machine`` prints, for each file of params that it is given, a line of JSON: for
+each network the hash of a training step, and whether its bits are promised.
 """
 
 import argparse
 import json
 import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
 
 from stages.common.console import StageError, run_stage
 from stages.common.determinism import AVX2, ISA, make_torch_deterministic
-from stages.common.params import RecipeParams, load_params
+from stages.common.params import PARAMS_FILE, Params, RecipeParams, load_params
+from tools.commands import run
+
+PROMISED = "its bits are promised on every x86-64 CPU with AVX2"
+NOT_PROMISED = "its bits aren't promised on other machines"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tools.machine", description=__doc__)
-    parser.parse_args()
+    parser.add_argument("params", nargs="*", type=Path, default=[PARAMS_FILE])
+    files = parser.parse_args().params
     refuse_other_machines()
-    from stages.classifier.known_bits import use_everyones_bits
+    for file in files:
+        try:
+            params = load_params(file)
+        except StageError:
+            print("{}")  # what is wrong there, `check` tells
+            continue
+        print(json.dumps({name: describe_step(name, params) for name in params.networks}))
 
-    params = load_params()
-    hashes = {}
-    for name in params.networks:
-        recipe = params.recipe(name)
-        use_everyones_bits(name, recipe, training=True)  # may start this process again
-        hashes[name] = hash_step(name, recipe)
-    print(json.dumps(hashes))
+
+def describe_steps(
+    files: Sequence[Path] = (PARAMS_FILE,), project: Path = Path()
+) -> list[dict[str, dict]]:
+    """Have the code in a project's folder describe a step of each network, for files of params.
+
+    Returns
+    -------
+    list of dict
+        For each file, by the name of the network: ``step``, a hash, and ``promised``.
+
+    Raises
+    ------
+    StageError
+        If this machine is refused.
+    """
+    command = (sys.executable, "-m", "tools.machine", *map(str, files))
+    try:
+        printed = run(*command, folder=project)
+    except StageError as error:
+        raise StageError(str(error).removeprefix("error: ")) from None
+    return [json.loads(line) for line in printed.splitlines() if line.startswith("{")]
+
+
+def describe_step(name: str, params: Params) -> dict:
+    """Hash a step of a network's recipe, and tell whether its bits are promised."""
+    from stages.classifier.convolution import is_promised
+    from stages.classifier.known_bits import use_everyones_bits
+    from stages.classifier.network import build_network
+
+    recipe = params.recipe(name)
+    use_everyones_bits(name, recipe, training=True)  # may start this process again
+    promised = params.train.device == "cpu" and is_promised(build_network(name, recipe))
+    return {"step": hash_step(name, recipe), "promised": promised}
 
 
 def hash_step(name: str, recipe: RecipeParams) -> str:
@@ -68,7 +110,7 @@ def refuse_other_machines() -> None:
     elif not (reason := other_torch()) and not has_known_bits(training=True):
         if os.environ[ISA] != AVX2:
             restart_with_avx2("AVX-512 has other bits here than elsewhere")
-        reason = "a step of training has other bits here than everywhere else"
+        reason = "a known computation has other bits here than everywhere else"
     if reason:
         raise StageError(f"the results of this machine would not be those of others: {reason}")
 

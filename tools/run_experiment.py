@@ -6,6 +6,7 @@ The clone's DVC cache is this one's; where a training was killed, the next call 
 import argparse
 import fcntl
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -28,7 +29,7 @@ from tools.commands import (
     project_environment,
     run,
 )
-from tools.machine import check_machine
+from tools.machine import NOT_PROMISED, PROMISED, describe_steps
 
 SLOTS = Path(".dvc/tmp/slots")
 PAUSES = (5, 10, 20, 40, 80, 160)  # seconds before a remote that fails is tried again
@@ -43,14 +44,18 @@ def main() -> None:
     start.add_argument("--here", action="store_true", help="run in this clone, as it stands")
     start.add_argument("--commit", help="HEAD; or one that is here, or origin's full hash")
     parser.add_argument("--params", type=Path, help="take this file in place of params.yaml")
+    parser.add_argument(
+        "--step", action="append", default=[], metavar="NETWORK=HASH", help="of another machine"
+    )
     arguments = parser.parse_args()
     if arguments.params and arguments.here:
         parser.error("argument --params: not allowed with argument --here")
     if arguments.here:
-        run_here(arguments.name, arguments.targets, arguments.set_param)
+        run_here(arguments.name, arguments.targets, arguments.set_param, arguments.step)
         return
     changes = [f"--set-param={change}" for change in arguments.set_param]
-    rest = (arguments.name, *arguments.targets, *changes)
+    steps = [f"--step={step}" for step in arguments.step]
+    rest = (arguments.name, *arguments.targets, *changes, *steps)
     run_in_slot(arguments.name, arguments.commit or committed_head(), arguments.params, rest)
 
 
@@ -124,21 +129,23 @@ def link_slot(project: Path, folder: Path) -> None:
         settings["cache"]["dir"] = here.cache.local_cache_dir
 
 
-def run_here(name: str, targets: list[str], changes: list[str]) -> None:
+def run_here(name: str, targets: list[str], changes: list[str], elsewhere: list[str]) -> None:
     """Run the experiment in this clone and share it; each training as soon as it is done.
+
+    ``elsewhere`` are the hashes of a step of its networks on the machine that asks for it.
 
     Raises
     ------
     StageError
         If this machine's bits are others, a stage fails, or the experiment can't be shared.
     """
-    check_machine()
     folder = Path(".dvc/tmp/run_experiment").absolute()
     folder.mkdir(parents=True, exist_ok=True)
     environment = clone_environment(folder)
     ref = experiment_ref(run("git", "rev-parse", "HEAD"), name)
-    check_access(ref, environment)
     set_params(changes)
+    check_steps(elsewhere)
+    check_access(ref, environment)
 
     def dvc(*command: str) -> None:
         # A slot's lock is passed on: a dvc that outlives this process still works there.
@@ -159,6 +166,25 @@ def run_here(name: str, targets: list[str], changes: list[str]) -> None:
     push()
     check_same(ref, run("git", "rev-parse", ref), patiently(lambda: publish(ref)))
     print(f"{name} is on the remote")
+
+
+def check_steps(elsewhere: Sequence[str]) -> None:
+    """Say which networks' bits are promised, and compare a step of each with another machine's.
+
+    Raises
+    ------
+    StageError
+        If this machine's bits are others.
+    """
+    (steps,) = describe_steps()
+    for network, step in steps.items():
+        print(f"{network}: {PROMISED if step['promised'] else NOT_PROMISED}", flush=True)
+    for network, wanted in (one.split("=") for one in elsewhere):
+        if network in steps and steps[network]["step"] != wanted:
+            raise StageError(
+                f"{platform.node()}: a step of {network} by these params has other bits here than "
+                "on the machine that asks for it"
+            )
 
 
 def check_access(ref: str, environment: dict[str, str]) -> None:

@@ -91,6 +91,11 @@ def is_plain(layer: nn.Module) -> bool:
     return isinstance(layer, nn.Conv2d) and layer.groups == 1 and layer.dilation == (1, 1)
 
 
+def is_promised(network: nn.Module) -> bool:
+    """Tell whether all layers of a network that oneDNN computes are of a kind that was compared."""
+    return all(is_plain(layer) for layer in network.modules() if isinstance(layer, OF_ONEDNN))
+
+
 def needs_avx2(network: nn.Module, images: torch.Tensor) -> bool:
     """Tell whether a layer of a network may have other bits with AVX-512 than with AVX2.
 

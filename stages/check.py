@@ -5,12 +5,14 @@ The first stage, as DVC removes a stage's outputs before the stage itself can re
 
 from stages.common.console import run_stage
 from stages.common.files import write_bytes
+from stages.common.inputs import Inputs
 from stages.common.layout import CHECKED_FILE, refuse_linked_folders
-from stages.common.params import load_params
 
 
 def main() -> None:
-    refuse_linked_folders(load_params().networks)
+    inputs = Inputs("check")
+    refuse_linked_folders(inputs.params.networks)
+    inputs.refuse_changes()
     write_bytes(CHECKED_FILE, b"every key is known, every value within its bounds\n")
 
 

@@ -64,9 +64,8 @@ def main() -> None:
         PLOTS_FOLDER / name / "confusion.png", name, dataset, count_confusion(actual, predicted)
     )
     figures.draw_filters(PLOTS_FOLDER / name / "filters.png", name, first_filters(network))
-    inputs.refuse_changes()
-    # What DVC tabulates; the others stand beside it.
-    write_metrics(METRICS_FOLDER / f"{name}.json", dataset, scores, parameters)
+    with inputs.writing_last_output():  # what DVC tabulates; the others stand beside it
+        write_metrics(METRICS_FOLDER / f"{name}.json", dataset, scores, parameters)
     print(f"{name} on {dataset}")
     rows = [[split, f"{loss:.4f}", f"{accuracy:.4f}"] for split, (loss, accuracy) in scores.items()]
     print(format_table(["split", "loss", "accuracy"], rows))

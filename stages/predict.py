@@ -82,8 +82,8 @@ def classify_test_images(network: nn.Module, inputs: Inputs, name: str) -> None:
             predicted[chosen],
             confidence[chosen],
         )
-    inputs.refuse_changes()
-    write_predictions(PREDICTIONS_FOLDER / f"{name}.csv", predicted, confidence)
+    with inputs.writing_last_output():
+        write_predictions(PREDICTIONS_FOLDER / f"{name}.csv", predicted, confidence)
     print(f"{name}: {len(test):,} predictions on {dataset}, {len(wrong):,} of them wrong")
 
 

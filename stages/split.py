@@ -35,8 +35,8 @@ def main() -> None:
         print(f"{name}: {len(examples):,} images")
     figures.draw_samples(PLOTS_FOLDER / "samples.png", train, dataset)
     pixels = measure_pixels(train.images)
-    inputs.refuse_changes()
-    write_json(PIXEL_STATISTICS, pixels)
+    with inputs.writing_last_output():
+        write_json(PIXEL_STATISTICS, pixels)
 
 
 def read_raw(images_file: str, labels_file: str) -> LabelledImages:

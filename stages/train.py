@@ -49,9 +49,9 @@ def main() -> None:
 
     network = fit(name, params, train, val, pixels, resume, device)
 
-    inputs.refuse_changes()  # with the state still there, for those who put back what they changed
-    write_network(model_file(name), name, network)
-    resume.remove()
+    with inputs.writing_last_output():
+        write_network(model_file(name), name, network)
+    resume.remove()  # not before, as those who put back what they changed go on from there
 
 
 def fit(

@@ -116,21 +116,23 @@ def test_params_that_change_in_a_training_are_locked_with_no_result_and_both_way
             "sed -i 's/^    seed: 1/    seed: 2/' params.yaml; echo >> stages/raw/idx.py",
             "fetch.synthetic.seed in params.yaml (1 -> 2), stages/raw/idx.py",
         ),
-        (
+        pytest.param(
             "split",
             "stages.pictures.figures.draw_samples",
             "sed -i 's/val_fraction.*/val_fraction: 0.2/' params.yaml; touch stages/raw/new.py; "
             "cp data/raw/train-images-idx3-ubyte.gz data/raw/t10k-images-idx3-ubyte.gz",
             "split.val_fraction in params.yaml (0.1 -> 0.2), "
             "data/raw/t10k-images-idx3-ubyte.gz, stages/raw/new.py (new)",
+            marks=pytest.mark.slow,
         ),
-        (
+        pytest.param(
             "train lenet5",
             RUN_EPOCH,
             "sed -i 's/^  epochs.*/  epochs: [/' params.yaml; rm -f data/split/val.safetensors; "
             "echo >> stages/networks/lenet5.py",
             "params.yaml: line 39: expected ',' or ']', but got '<scalar>', "
             "data/split/val.safetensors (gone), stages/networks/lenet5.py",
+            marks=pytest.mark.slow,
         ),
         (
             "evaluate lenet5",
@@ -138,12 +140,13 @@ def test_params_that_change_in_a_training_are_locked_with_no_result_and_both_way
             "sed -i 's/^  variant.*//' params.yaml; sed -i 1d models/lenet5/history.csv",
             "lenet5.variant in params.yaml (modern -> nothing), models/lenet5/history.csv",
         ),
-        (
+        pytest.param(
             "predict lenet5",
             ANSWER,
             "sed -i 's/views:.*/views: one/' params.yaml; "
             "cp -p models/two_conv/model.safetensors new; mv new models/lenet5/model.safetensors",
             "evaluate.views in params.yaml (shifted -> one), models/lenet5/model.safetensors",
+            marks=pytest.mark.slow,
         ),
     ],
 )
@@ -158,6 +161,13 @@ def test_whatever_changes_while_a_stage_is_at_work_its_last_output_is_not_writte
         f"error: changed while this stage was at work: {changes}; "
     )
     assert not output or not (clone.path / output).exists()
+
+
+def test_what_changes_while_the_last_output_is_written_is_noticed_too(clone: Clone) -> None:
+    environment = interrupt(clone, "stages.common.files.write_bytes", "echo >> params.yaml")
+    done = clone.stage("check", **environment)
+    assert done.returncode == 1
+    assert the_error(done.stdout).startswith("error: changed while this stage was at work: params")
 
 
 def test_code_that_changes_while_it_is_imported_is_refused_at_once(clone: Clone) -> None:
@@ -181,11 +191,10 @@ def test_what_a_training_does_not_depend_on_and_what_is_put_back_may_change_mean
         cp data/split/val.safetensors new && mv new data/split/val.safetensors
         rm -f data/split/test.safetensors
     """
-    repro = ("dvc", "repro", "--force", "--single-item", "train@lenet5")
-    clone.run(*repro, **interrupt(clone, RUN_EPOCH, command))
-    status = clone.dvc("status", "--json", "train@lenet5")
-    assert "changed deps" not in status.replace("data/split/test", "")
-    assert clone.git("diff", "--stat", "dvc.lock") == ""
+    model = clone.read(LAST_OUTPUTS["train lenet5"])
+    done = clone.stage("train", "lenet5", **interrupt(clone, RUN_EPOCH, command))
+    assert done.returncode == 0, done.stdout
+    assert clone.read(LAST_OUTPUTS["train lenet5"]) == model
 
 
 def test_the_state_of_a_training_stands_for_all_that_it_depends_on(fresh: Clone) -> None:

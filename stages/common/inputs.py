@@ -7,6 +7,7 @@ DVC asks for it only once the stage has ended, and would bind the result to what
 import hashlib
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -56,9 +57,10 @@ class Inputs:
             ) from None
         self._deps, self._keys = deps, keys
         self._values = _values_of(tree, keys)
+        imported = {path for path in CODE if any(_lies_below(path, dep) for dep in deps)}
         # Modules were noted before they were imported, all others are still to be read.
-        self._files = {path: Note(Path(path)) for path in deps if not Path(path).is_dir()} | {
-            path: note for path, note in CODE.items() if any(_lies_below(path, dep) for dep in deps)
+        self._files = {
+            path: CODE.get(path) or Note(Path(path)) for path in imported | self._find_files()
         }
         self.refuse_changes()
 
@@ -68,8 +70,21 @@ class Inputs:
         text = json.dumps({"params": self._values, "files": files}, sort_keys=True)
         return hashlib.sha256(text.encode()).digest()
 
+    @contextmanager
+    def writing_last_output(self) -> Iterator[None]:
+        """Compare what was read with what lies there, before and after the block.
+
+        Raises
+        ------
+        StageError
+            As ``refuse_changes``.
+        """
+        self.refuse_changes()
+        yield
+        self.refuse_changes()
+
     def refuse_changes(self) -> None:
-        """Compare what was read with what lies there now; call it before the last output.
+        """Compare what was read with what lies there now.
 
         Raises
         ------
@@ -94,16 +109,20 @@ class Inputs:
         for key in sorted(self._values.keys() | values.keys()):
             before, now = self._values.get(key, ABSENT), values.get(key, ABSENT)
             if before != now:
-                yield f"{key} in {PARAMS_FILE} ({before} -> {now})"
+                yield f"{key} in {PARAMS_FILE} ({before!s:.40} -> {now!s:.40})"
 
     def _changed_files(self) -> Iterator[str]:
-        folders = [Path(dep) for dep in self._deps if Path(dep).is_dir()]
-        found = {str(path) for folder in folders for path in modules_below(folder)}
-        for path in sorted(self._files.keys() | found):
-            if path not in self._files:
-                yield f"{path} (new)"
-            elif not self._files[path].holds():
-                yield path if Path(path).exists() else f"{path} (gone)"
+        for path in sorted(self._files.keys() | self._find_files()):
+            note = self._files.get(path)
+            if not (note and note.holds()):
+                what = "" if note else " (new)"
+                yield f"{path}{what if Path(path).exists() else ' (gone)'}"
+
+    def _find_files(self) -> set[str]:
+        """List the deps that are files, there or not, and the modules of those that are folders."""
+        folders = {dep for dep in self._deps if Path(dep).is_dir()}
+        modules = {str(path) for folder in folders for path in modules_below(Path(folder))}
+        return modules | (set(self._deps) - folders)
 
 
 def _values_of(tree: Any, keys: list[str]) -> dict[str, Any]:

@@ -8,14 +8,15 @@ OF_ANOTHER_REPOSITORY := $(shell env -i PATH="$(PATH)" git rev-parse --local-env
 unexport $(OF_ANOTHER_REPOSITORY) $(filter PYTHON%,$(.VARIABLES))
 UNREAD := [ $$? = 141 ] # no error: `| head -1` has read enough
 # A .venv doesn't outlive a move of its folder, nor its Python's removal or upgrade. It is made anew
-# if make has made it. Another's, such as uv's, or a dead one behind a link is used as it is or refused.
+# if make has made it. Another's, as uv's is, or a dead one behind a link is used as it is or refused.
 MADE := .venv/.made-by-make
 VENV := $(shell if [ -z "$$(ls -A .venv/ 2>/dev/null)" ]; then echo new; \
 	elif [ ! -e $(MADE) ] && [ ! -e .venv/.ready ]; then echo others; \
 	elif [ ! -e .venv/pyvenv.cfg ]; then echo new; \
 	elif grep -qsF -e " $(CURDIR)/.venv" -e " $$(readlink -f .venv)" .venv/pyvenv.cfg \
 	&& .venv/bin/python -c 'import pip' 2>/dev/null; then echo ready; \
-	elif [ -L .venv ]; then echo others; else echo dead; fi)
+	elif [ -L .venv ] || ! grep -qs '^command = .* -m venv ' .venv/pyvenv.cfg; then echo others; \
+	else echo dead; fi)
 SETUP := $(if $(filter others,$(VENV)),complete,.venv/.ready)
 FARM := $(if $(filter others,$(VENV)),complete-for-farm,.venv/.ready-for-farm)
 # DVC asks for the user's name and home, which a user of a container may not have.
@@ -84,7 +85,7 @@ test: $(SETUP) ## Run the tests, under five minutes; needs neither the data set 
 
 .PHONY: test-faults
 test-faults: $(SETUP) ## Interrupt and kill the pipeline in every stage: some minutes
-	pytest -m slow --numprocesses 0 tests/test_faults.py
+	pytest -m slow --numprocesses 0 $(addprefix tests/test_,faults.py inputs.py commands.py)
 
 .PHONY: test-seeds
 test-seeds: $(SETUP) ## Try make seeds and DVC's queue on a tiny pipeline: some minutes

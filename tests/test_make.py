@@ -78,6 +78,14 @@ def test_an_environment_that_make_has_not_made_is_used_if_it_is_complete_and_nev
     assert_refused_and_left_alone(fresh, "it was moved here")
 
 
+def test_an_environment_that_another_tool_made_anew_is_no_longer_of_make(fresh: Clone) -> None:
+    make_environment(fresh, ".venv")
+    settings = fresh.path / ".venv/pyvenv.cfg"
+    lines = settings.read_text().splitlines()
+    settings.write_text("\n".join(line for line in lines if not line.startswith("command")))
+    assert_refused_and_left_alone(fresh)
+
+
 @pytest.mark.parametrize("file", ["pyvenv.cfg", "bin/python", "conda-meta/history"])
 def test_what_else_lies_in_the_place_of_the_environment_is_left_alone(
     file: str, fresh: Clone

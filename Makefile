@@ -1,18 +1,24 @@
 # `make help` lists the targets. Each sets up .venv first; that is skipped when nothing changed.
 .DEFAULT_GOAL := all
-SHELL := /bin/bash
+SHELL := bash
 PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 # A hook of git's may name another repository; Python's variables, other packages than .venv's.
 OF_ANOTHER_REPOSITORY := $(shell env -i PATH="$(PATH)" git rev-parse --local-env-vars 2>/dev/null)
 unexport $(OF_ANOTHER_REPOSITORY) $(filter PYTHON%,$(.VARIABLES))
-SETUP := .venv/.ready
-FARM := .venv/.ready-for-farm
 UNREAD := [ $$? = 141 ] # no error: `| head -1` has read enough
-# A .venv doesn't outlive a move of its folder, nor its Python's removal or upgrade.
-DEAD := $(shell [ ! -e .venv/pyvenv.cfg ] \
-	|| { grep -qsF -e " $(CURDIR)/.venv" -e " $$(readlink -f .venv)" .venv/pyvenv.cfg \
-	&& .venv/bin/python -c 'import pip'; } 2>/dev/null || echo dead)
+# A .venv doesn't outlive a move of its folder, nor its Python's removal or upgrade. It is made anew
+# if make has made it. Another's, as uv's is, or a dead one behind a link is used as it is or refused.
+MADE := .venv/.made-by-make
+VENV := $(shell if [ -z "$$(ls -A .venv/ 2>/dev/null)" ]; then echo new; \
+	elif [ ! -e $(MADE) ] && [ ! -e .venv/.ready ]; then echo others; \
+	elif [ ! -e .venv/pyvenv.cfg ]; then echo new; \
+	elif grep -qsF -e " $(CURDIR)/.venv" -e " $$(readlink -f .venv)" .venv/pyvenv.cfg \
+	&& .venv/bin/python -c 'import pip' 2>/dev/null; then echo ready; \
+	elif [ -L .venv ] || ! grep -qs '^command = .* -m venv ' .venv/pyvenv.cfg; then echo others; \
+	else echo dead; fi)
+SETUP := $(if $(filter others,$(VENV)),complete,.venv/.ready)
+FARM := $(if $(filter others,$(VENV)),complete-for-farm,.venv/.ready-for-farm)
 # DVC asks for the user's name and home, which a user of a container may not have.
 export LOGNAME := $(or $(LOGNAME),$(USER),$(shell id -un 2>/dev/null))
 export HOME := $(or $(HOME),$(shell unset HOME; echo ~))
@@ -31,23 +37,47 @@ in-git:
 
 .PHONY: all
 all: $(SETUP) ## Set up .venv and run the whole pipeline (the default)
+	@[ -z "$$(find .dvc/tmp/rwlock .dvc/tmp/exps/rwlock -empty 2>/dev/null)" ] || python -m tools.rwlock
 	dvc repro
 
 .PHONY: setup
 setup: $(SETUP) ## Set up .venv with the packages of requirements.txt
 
-$(SETUP): requirements.txt $(DEAD)
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
-	$(PYTHON) -m venv $(DEAD:dead=--clear) .venv
+.venv/.ready: requirements.txt $(filter dead,$(VENV))
+	@$(PYTHON) -c "$$ASK_PYTHON"
+	@mkdir -p .venv && touch $(MADE)
+	$(if $(filter dead,$(VENV)),find .venv -mindepth 1 ! -path $(MADE) -delete)
+	$(PYTHON) -m venv .venv
 	python -m pip install --quiet --requirement requirements.txt
 	touch $@
 
-$(FARM): requirements-farm.txt $(SETUP)
+.venv/.ready-for-farm: requirements-farm.txt .venv/.ready
 	python -m pip install --quiet --requirement requirements-farm.txt
 	touch $@
 
-.PHONY: dead
+.PHONY: dead complete complete-for-farm
 dead:
+complete: requirements.txt
+complete-for-farm: requirements.txt requirements-farm.txt
+complete complete-for-farm:
+	@reason=$$(.venv/bin/python -m tools.installed $^ 2>&1) || { \
+	echo "error: .venv isn't make's own, so nothing in it is changed, and $${reason##*$$'\n'};" \
+		"complete it (uv pip install -r requirements.txt, or pip's), or move it away" >&2; exit 1; }
+
+# Asked before minutes go into .venv. Whatever its age, Python can read this.
+define ASK_PYTHON
+import sys
+lacks = [] if sys.version_info >= (3, 11) else ["version 3.11 (it is %d.%d)" % sys.version_info[:2]]
+for name in "bz2 ctypes ensurepip lzma sqlite3 ssl zlib".split():
+    try:
+        __import__(name)
+    except ImportError:
+        lacks.append(name)
+if lacks:
+    sys.exit("error: %s lacks %s: install that, or name another Python, as in " % (
+        sys.executable, ", ".join(lacks)) + "make PYTHON=python3.12")
+endef
+export ASK_PYTHON
 
 .PHONY: test
 test: $(SETUP) ## Run the tests, under five minutes; needs neither the data set nor a network
@@ -55,7 +85,7 @@ test: $(SETUP) ## Run the tests, under five minutes; needs neither the data set 
 
 .PHONY: test-faults
 test-faults: $(SETUP) ## Interrupt and kill the pipeline in every stage: some minutes
-	pytest -m slow --numprocesses 0 tests/test_faults.py
+	pytest -m slow --numprocesses 0 $(addprefix tests/test_,faults.py inputs.py commands.py)
 
 .PHONY: test-seeds
 test-seeds: $(SETUP) ## Try make seeds and DVC's queue on a tiny pipeline: some minutes

@@ -1,17 +1,21 @@
-"""Check every key and value, and the folders of outputs: params.yaml -> data/params_checked.txt.
+"""Check every key and value, the folders of outputs, HEAD: params.yaml -> data/params_checked.txt.
 
 The first stage, as DVC removes a stage's outputs before the stage itself can refuse to run.
 """
 
 from stages.common.console import run_stage
 from stages.common.files import write_bytes
+from stages.common.head import refuse_lost_head
+from stages.common.inputs import Inputs
 from stages.common.layout import CHECKED_FILE, refuse_linked_folders
-from stages.common.params import load_params
 
 
 def main() -> None:
-    refuse_linked_folders(load_params().networks)
-    write_bytes(CHECKED_FILE, b"every key is known, every value within its bounds\n")
+    inputs = Inputs("check")
+    refuse_linked_folders(inputs.params.networks)
+    refuse_lost_head()
+    with inputs.writing_last_output():
+        write_bytes(CHECKED_FILE, b"every key is known, every value within its bounds\n")
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from stages.common.determinism import make_torch_deterministic
 from stages.common.fashion_mnist import CLASS_NAMES, IMAGE_SIZE
 from stages.common.files import write_csv, write_json
 from stages.common.history import CURVES, read_history
+from stages.common.inputs import Inputs
 from stages.common.layout import (
     CALIBRATION_FOLDER,
     METRICS_FOLDER,
@@ -27,7 +28,6 @@ from stages.common.layout import (
     model_file,
     split_file,
 )
-from stages.common.params import load_params
 from stages.common.tensors import LabelledImages, read_split
 from stages.pictures import figures
 
@@ -40,7 +40,8 @@ def main() -> None:
     parser.add_argument("network", help="one of networks in params.yaml")
     name = parser.parse_args().network
 
-    params = load_params()
+    inputs = Inputs("evaluate", name)
+    params = inputs.params
     make_torch_deterministic()
     use_everyones_bits(name, params.recipe(name), training=False)
     network = read_network(model_file(name), name, params.recipe(name))
@@ -56,8 +57,6 @@ def main() -> None:
     actual, predicted = splits["test"].labels, logits["test"].argmax(dim=1)
 
     parameters = count_parameters(network)
-    write_metrics(METRICS_FOLDER / f"{name}.json", dataset, scores, parameters)
-    # Beside the metrics that DVC tabulates.
     write_metrics(ONE_VIEW_FOLDER / f"{name}.json", dataset, one_view_scores, parameters)
     write_json(CALIBRATION_FOLDER / f"{name}.json", rounded(calibration))
     write_curves(PLOTS_FOLDER / name / "curves.csv", history)
@@ -67,6 +66,8 @@ def main() -> None:
         PLOTS_FOLDER / name / "confusion.png", name, dataset, count_confusion(actual, predicted)
     )
     figures.draw_filters(PLOTS_FOLDER / name / "filters.png", name, first_filters(network))
+    with inputs.writing_last_output():  # what DVC tabulates; the others stand beside it
+        write_metrics(METRICS_FOLDER / f"{name}.json", dataset, scores, parameters)
     print(f"{name} on {dataset}")
     rows = [[split, f"{loss:.4f}", f"{accuracy:.4f}"] for split, (loss, accuracy) in scores.items()]
     print(format_table(["split", "loss", "accuracy"], rows))

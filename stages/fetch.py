@@ -20,8 +20,9 @@ from stages.common.fashion_mnist import (
     TRAIN_LABELS,
 )
 from stages.common.files import replacing, sha256, write_bytes
+from stages.common.inputs import Inputs
 from stages.common.layout import LOCAL_FOLDER_VARIABLE, RAW_FOLDER
-from stages.common.params import FetchParams, FileParams, SyntheticParams, load_params
+from stages.common.params import FetchParams, FileParams, SyntheticParams
 from stages.raw import synthetic
 from stages.raw.idx import encode_idx
 
@@ -35,13 +36,15 @@ class SourceError(Exception):
 
 
 def main() -> None:
-    params = load_params().fetch
+    inputs = Inputs("fetch")
+    params = inputs.params.fetch
     if params.dataset == "synthetic":
         draw_synthetic(params.synthetic)
     else:
         pooch.get_logger().setLevel(logging.WARNING)
         os.environ["NETRC"] = os.devnull  # no mirror is sent a password of ~/.netrc
         fetch_files(params)
+    inputs.refuse_changes()  # the files may all have been there, so none is the last to be written
 
 
 def draw_synthetic(params: SyntheticParams) -> None:

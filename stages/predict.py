@@ -20,8 +20,9 @@ from stages.common.console import StageError, printable, run_stage
 from stages.common.determinism import make_torch_deterministic
 from stages.common.fashion_mnist import CLASS_NAMES
 from stages.common.files import write_csv
+from stages.common.inputs import Inputs
 from stages.common.layout import PLOTS_FOLDER, PREDICTIONS_FOLDER, model_file, split_file
-from stages.common.params import Params, load_params
+from stages.common.params import Params
 from stages.common.tensors import read_split
 from stages.pictures import figures
 from stages.pictures.own_pictures import read_picture
@@ -32,14 +33,15 @@ LIKELIEST = 3
 def main() -> None:
     arguments = parse_arguments()
     name = arguments.network
-    params = load_params()
+    inputs = Inputs("predict", name)
+    params = inputs.params
     make_torch_deterministic()
     use_everyones_bits(name, params.recipe(name), training=False)
     network = read_network(model_file(name), name, params.recipe(name))
     if arguments.pictures:
         classify_pictures(network, params, arguments.pictures, arguments.json, arguments.save)
     else:
-        classify_test_images(network, params, name)
+        classify_test_images(network, inputs, name)
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -62,16 +64,15 @@ def parse_arguments() -> argparse.Namespace:
     return arguments
 
 
-def classify_test_images(network: nn.Module, params: Params, name: str) -> None:
+def classify_test_images(network: nn.Module, inputs: Inputs, name: str) -> None:
     """Classify the test split; write the answers, and draw the first ones and the worst ones."""
     test, dataset = read_split(split_file("test"))
-    _, logits = answer(network, test.images, params.evaluate.views)
+    _, logits = answer(network, test.images, inputs.params.evaluate.views)
     predicted = logits.argmax(dim=1)  # as evaluate does: after the softmax there can be ties
     confidence = logits.softmax(dim=1).amax(dim=1)
     wrong = (predicted != test.labels).nonzero()[:, 0]
     worst_first = wrong[confidence[wrong].argsort(descending=True, stable=True)]
 
-    write_predictions(PREDICTIONS_FOLDER / f"{name}.csv", predicted, confidence)
     for file, title, chosen in (
         ("predictions.png", "the first test images; mistakes in red", torch.arange(len(test))),
         ("mistakes.png", "the most confident mistakes on test images", worst_first),
@@ -83,6 +84,8 @@ def classify_test_images(network: nn.Module, params: Params, name: str) -> None:
             predicted[chosen],
             confidence[chosen],
         )
+    with inputs.writing_last_output():
+        write_predictions(PREDICTIONS_FOLDER / f"{name}.csv", predicted, confidence)
     print(f"{name}: {len(test):,} predictions on {dataset}, {len(wrong):,} of them wrong")
 
 

@@ -15,15 +15,17 @@ from stages.common.fashion_mnist import (
     TRAIN_LABELS,
 )
 from stages.common.files import write_json
+from stages.common.inputs import Inputs
 from stages.common.layout import PIXEL_STATISTICS, PLOTS_FOLDER, RAW_FOLDER, split_file
-from stages.common.params import SplitParams, load_params
+from stages.common.params import SplitParams
 from stages.common.tensors import LabelledImages, write_split
 from stages.pictures import figures
 from stages.raw.idx import read_images, read_labels
 
 
 def main() -> None:
-    params = load_params()
+    inputs = Inputs("split")
+    params = inputs.params
     dataset = params.fetch.dataset
     official = read_raw(TRAIN_IMAGES, TRAIN_LABELS)
     test = read_raw(TEST_IMAGES, TEST_LABELS)
@@ -31,8 +33,10 @@ def main() -> None:
     for name, examples in {"train": train, "val": val, "test": test}.items():
         write_split(split_file(name), examples, dataset)
         print(f"{name}: {len(examples):,} images")
-    write_json(PIXEL_STATISTICS, measure_pixels(train.images))
     figures.draw_samples(PLOTS_FOLDER / "samples.png", train, dataset)
+    pixels = measure_pixels(train.images)
+    with inputs.writing_last_output():
+        write_json(PIXEL_STATISTICS, pixels)
 
 
 def read_raw(images_file: str, labels_file: str) -> LabelledImages:

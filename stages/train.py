@@ -17,6 +17,7 @@ from stages.classifier.weights import write_network
 from stages.common.console import StageError, refuse, run_stage
 from stages.common.determinism import derive_seed, make_torch_deterministic
 from stages.common.history import write_history
+from stages.common.inputs import Inputs
 from stages.common.layout import (
     PIXEL_STATISTICS,
     history_file,
@@ -24,7 +25,7 @@ from stages.common.layout import (
     refuse_linked_folders,
     split_file,
 )
-from stages.common.params import Params, RecipeParams, load_params
+from stages.common.params import Params, RecipeParams
 from stages.common.tensors import LabelledImages, read_split
 from stages.training.loop import Trainer
 from stages.training.resume import ResumeState
@@ -35,7 +36,8 @@ def main() -> None:
     parser.add_argument("network", help="one of networks in params.yaml")
     name = parser.parse_args().network
 
-    params = load_params()
+    inputs = Inputs("train", name)
+    params = inputs.params
     recipe = params.recipe(name)
     if "DVC_STAGE" in os.environ:  # the link may be newer than the latest check
         refuse_linked_folders([name])
@@ -46,16 +48,13 @@ def main() -> None:
     train, _ = read_split(split_file("train"))
     val, _ = read_split(split_file("val"))
     pixels = read_pixel_statistics()
-    resume = ResumeState(
-        name,
-        params={"train": params.train.model_dump(), name: recipe.model_dump()},
-        data=[split_file("train"), split_file("val"), PIXEL_STATISTICS],
-    )
+    resume = ResumeState(name, inputs.fingerprint())
 
     network = fit(name, params, train, val, pixels, resume, device)
 
-    write_network(model_file(name), name, network)
-    resume.remove()
+    with inputs.writing_last_output():
+        write_network(model_file(name), name, network)
+    resume.remove()  # not before, as those who put back what they changed go on from there
 
 
 def fit(

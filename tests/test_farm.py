@@ -99,6 +99,24 @@ def test_code_that_git_does_not_have_is_refused_at_once(fresh: Clone) -> None:
     assert done.stdout.count("\n") == 1
 
 
+WITHOUT_LOCKS = """
+import errno, fcntl, os, runpy, sys
+
+def flock(*_):
+    raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+fcntl.flock = flock
+runpy.run_module("tools.run_experiment", run_name="__main__", alter_sys=True)
+"""
+
+
+def test_a_file_system_without_locks_is_no_trouble(built: Clone, tmp_path: Path) -> None:
+    clone = copy(built, tmp_path / "clone")
+    clone.git("remote", "add", "origin", str(built.path))
+    done = clone.run("python", "-c", WITHOUT_LOCKS, "name", check=False)
+    assert refusal(done).startswith("no DVC remote to share by")
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("qemu-x86_64") is None, reason="needs Debian's qemu-user")
 def test_a_processor_without_avx2_is_refused_in_a_line(built: Clone) -> None:

@@ -127,6 +127,9 @@ NOT_RUN = {
     "make lock": "resolves to what the package index has today",
     "dvc cache dir --local /path/on/that/disk": "no such disk; test_check.py does",
     "dvc config --local cache.type symlink": "the same",
+    "git sparse-checkout reapply --no-sparse-index": "needs such a clone; test_commands.py does",
+    "git branch kept 'HEAD@{N}'": "needs such a commit; test_commands.py makes one",
+    "dvc config --local core.hardlink_lock true": "for a file system without locks",
     "pip install dvc-s3": "S3 needs a server",
     "FASHION_MNIST_WORKERS=1 dvc queue start --jobs 2": "of an empty queue's two workers, the first"
     " to end may take the other's word to end away, which then waits for ever",

@@ -9,7 +9,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pygit2
+
 from stages.common.console import StageError
+from stages.common.head import open_repository, refuse_lost_head
+from tools.rwlock import mend_rwlock
 
 # What lets settings, hooks and other places in. Where git may look for a repository is no setting.
 SETTINGS = ("GIT_", "DVC_", "PYTHON", "XDG_CONFIG_HOME")
@@ -53,6 +57,38 @@ def run(*command: str, environment: dict[str, str] | None = None, folder: Path =
     return done.stdout.strip()
 
 
+# What git may make of its index and DVC can't read, and the way back.
+FORMATS = {
+    "'link'": "`git config core.splitIndex false` and `git update-index --no-split-index`",
+    "'sdir'": "`git sparse-checkout reapply --no-sparse-index`",
+}
+
+
+def check_git() -> None:
+    """Refuse a repository in which DVC hangs, fails, or compares with a commit of no branch.
+
+    Raises
+    ------
+    StageError
+        If DVC can't read git's index or its own lock, or a `dvc exp run` that was killed has left
+        HEAD on no branch.
+    """
+    mend_rwlock()
+    refuse_lost_head()
+    repository = open_repository()
+    if repository is None:  # DVC can do without
+        return
+    try:
+        repository.index.read()
+    except pygit2.GitError as error:
+        index = os.path.relpath(Path(repository.path, "index"))
+        ways = [way for name, way in FORMATS.items() if name in str(error)]
+        raise StageError(
+            f"{index}: DVC can't read git's index, and would hang or fail ({error}); go back by "
+            + (ways or [f"`rm {index}` and `git reset`"])[0]
+        ) from None
+
+
 def committed_head() -> str:
     """Return the short name of HEAD.
 
@@ -60,8 +96,10 @@ def committed_head() -> str:
     ------
     StageError
         If nothing is committed, or what git tracks was changed since: the results would be of no
-        commit. Or if git doesn't have all of the code, as experiments run what git has.
+        commit; if git doesn't have all of the code, as experiments run what git has; or if DVC
+        can't work in this repository.
     """
+    check_git()
     try:
         head = run("git", "rev-parse", "--short", "HEAD")
     except StageError:

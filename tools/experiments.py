@@ -6,7 +6,7 @@ import csv
 import re
 
 from stages.common.console import format_table, run_stage
-from tools.commands import run
+from tools.commands import check_git, run
 
 # `dvc exp show` heads a metric with its file's path, unless there is only one network's file:
 # a sweep is 160 characters wide.
@@ -22,7 +22,9 @@ def main() -> None:
     parser.add_argument("--num", default="1", help="how many commits, from HEAD back; default: 1")
     show = ("dvc", "exp", "show", "--csv", "--only-changed", "--keep", KEPT, "--drop", DROPPED)
     hide = ("--hide-workspace", "--hide-queued", "--hide-failed")
-    rows = csv.DictReader(run(*show, *hide, "--num", parser.parse_args().num).splitlines())
+    number = parser.parse_args().num
+    check_git()
+    rows = csv.DictReader(run(*show, *hide, "--num", number).splitlines())
     # A running one would show the metrics of the commit that it started from.
     print(describe([row for row in rows if row["State"] != "Running"]))
 

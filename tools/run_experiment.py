@@ -4,6 +4,7 @@ The clone's DVC cache is this one's; where a training was killed, the next call 
 """
 
 import argparse
+import contextlib
 import fcntl
 import os
 import platform
@@ -72,7 +73,8 @@ def run_in_slot(name: str, commit: str, params: Path | None, rest: Sequence[str]
     folder = SLOTS.absolute() / name
     folder.mkdir(parents=True, exist_ok=True)
     slot = os.open(folder / "lock", os.O_RDWR | os.O_CREAT)
-    fcntl.flock(slot, fcntl.LOCK_EX)  # until the last process in it has ended, also after a kill
+    with contextlib.suppress(OSError):  # a file system without locks
+        fcntl.flock(slot, fcntl.LOCK_EX)  # until the last process in it has ended, after a kill too
     shutil.rmtree(folder / "clone", ignore_errors=True)
     try:
         project = make_clone(find(commit), folder / "clone", clone_environment(folder))
@@ -127,6 +129,7 @@ def link_slot(project: Path, folder: Path) -> None:
         settings["core"]["remote"] = here.config["core"]["remote"]
         settings["remote"] = here.config["remote"]
         settings["cache"]["dir"] = here.cache.local_cache_dir
+        settings["core"]["hardlink_lock"] = here.config["core"].get("hardlink_lock", False)
 
 
 def run_here(name: str, targets: list[str], changes: list[str], elsewhere: list[str]) -> None:

@@ -181,14 +181,35 @@ def load_params(path: Path = PARAMS_FILE) -> Params:
     StageError
         If the file can't be read or anything in it is wrong: all mistakes in one line.
     """
+    return check_params(read_yaml(path), path)
+
+
+def read_yaml(path: Path) -> Any:
+    """Read a YAML file as DVC does.
+
+    Raises
+    ------
+    StageError
+        If it can't be read.
+    """
     try:
         # The parser that DVC reads it with: PyYAML would take 1e-3 for text and 1:30 for 90.
-        tree = YAML(typ="safe", pure=True).load(path)
+        return YAML(typ="safe", pure=True).load(path)
     except MarkedYAMLError as error:
         line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
         raise StageError(f"{path}: {line}{_in_one_line(error.problem)}") from None
     except (OSError, ValueError, KeyError, RecursionError, YAMLError) as error:
         raise StageError(f"{path}: can't be read as YAML ({_in_one_line(error)})") from None
+
+
+def check_params(tree: Any, path: Path = PARAMS_FILE) -> Params:
+    """Check what a ``params.yaml`` holds.
+
+    Raises
+    ------
+    StageError
+        If anything in it is wrong: all mistakes in one line.
+    """
     try:
         return Params.model_validate(tree)
     except ValidationError as error:

@@ -3,19 +3,17 @@
 import fcntl
 import hashlib
 import json
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import safetensors.torch
 import torch
 
 from stages.common.console import StageError
-from stages.common.files import sha256, write_bytes
+from stages.common.files import write_bytes
 
 # Below the working directory, so that each of DVC's temporary copies has its own.
 RESUME_FOLDER = Path(".resume")
-CODE_FOLDER = Path(__file__).parents[1]
 
 
 class ResumeState:
@@ -25,10 +23,8 @@ class ResumeState:
     ----------
     network : str
         The network's name.
-    params : Any
-        All parameters that the result depends on, as JSON can hold them.
-    data : iterable of Path
-        All files that the result depends on.
+    origin : bytes
+        Stands for the params, data and code that the result depends on.
 
     Raises
     ------
@@ -36,11 +32,11 @@ class ResumeState:
         If another process holds it.
     """
 
-    def __init__(self, network: str, params: Any, data: Iterable[Path]) -> None:
+    def __init__(self, network: str, origin: bytes) -> None:
         self.path = RESUME_FOLDER / f"{network}.state"
         self._lock_file = self.path.with_suffix(".lock")
         self._lock = _hold(self._lock_file)
-        self._fingerprint = _fingerprint(params, data)
+        self._fingerprint = hashlib.sha256(origin + torch.__version__.encode()).digest()
 
     def save(self, tensors: dict[str, torch.Tensor], history: list[list[float]]) -> None:
         """Keep the state after ``len(history)`` epochs."""
@@ -93,13 +89,3 @@ def _hold(path: Path) -> BinaryIO:
     except OSError:
         pass  # a file system without locks
     return file
-
-
-def _fingerprint(params: Any, data: Iterable[Path]) -> bytes:
-    code = sorted(CODE_FOLDER.rglob("*.py"))
-    made_from = {
-        "params": params,
-        "files": {path.as_posix(): sha256(path) for path in [*data, *code]},
-        "torch": torch.__version__,
-    }
-    return hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).digest()

@@ -76,7 +76,7 @@ def test_a_head_that_its_user_has_detached_is_no_trouble(clone: Clone) -> None:
 UNREADABLE = (
     "git config core.splitIndex true; git update-index --split-index",
     ": > .git/index",
-    "git sparse-checkout set --cone --sparse-index stages",
+    "git sparse-checkout set --cone --sparse-index stages tools",
 )
 
 

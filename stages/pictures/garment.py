@@ -13,6 +13,7 @@ from stages.common.fashion_mnist import IMAGE_SIZE
 LONGEST_EDGE = 160
 SMALL = 100  # a picture that came as small as this has no pixel too many: none is smoothed away
 RING = 0.03  # of the longest edge: so wide is the ring along the edges that is taken for ground
+HAIR = 2  # on both sides of its middle: what is no wider is no garment
 GAP = 0.025  # of the longest edge: what is nearer to each other is one thing
 FRAME = 0.12  # of an edge: no frame is wider
 SMALL_GARMENT = 0.45  # of the longest edge: one that is smaller is looked at closer
@@ -21,7 +22,10 @@ LOOKS = 3
 
 # Of 255; a difference between colours is the root mean square of those of red, green and blue.
 FAINTEST = 5  # what differs less is ground
-SHARE = 0.12  # of the garment's difference; what differs less is ground or a soft shadow
+SHARE = 0.15  # of the garment's difference; what differs less is ground or a soft shadow
+PATTERN = (
+    0.35  # of the garment's difference; what differs less at the edges is the ground's pattern
+)
 LIGHTEST = 240  # what the lightest parts of a garment become
 CUT_OUT = (80, 240)  # what the darkest and the lightest parts of a cut-out become
 GREY = (0.299, 0.587, 0.114)  # of red, green and blue, as everywhere
@@ -84,10 +88,13 @@ def separate(colours: torch.Tensor) -> Thing | None:
     mask = smooth > level
     if not mask.any():
         return None
-    level = max(level, SHARE * smooth[mask].quantile(0.9).item())
+    peak = smooth[mask].quantile(0.97).item()
+    level = max(level, SHARE * peak)
+    if not small and (pattern := smooth[ring].quantile(0.97).item()) < PATTERN * peak:
+        level = max(level, 1.1 * pattern)
     mask = smooth > level
     if not small:
-        mask &= dilate(erode(mask, 1), 2)  # without hairs and dust
+        mask &= dilate(erode(mask, HAIR), HAIR + 1)
     if not mask.any():
         return None
     mask, several = largest_thing(mask, smooth)
@@ -137,8 +144,7 @@ def subtract_ground(colours: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 def ground_level(ring: torch.Tensor) -> float:
     """Tell how much the ground differs from itself at most, of differences on the ring, [N].
 
-    Five medians are 3.4 standard deviations of a normal noise. A pattern, such as stripes, has an
-    end before; what reaches beyond it is a garment that touches the edge.
+    Five medians are 3.4 standard deviations of a normal noise.
     """
     return max(FAINTEST, min(5 * ring.median().item(), 1.3 * ring.quantile(0.97).item()))
 

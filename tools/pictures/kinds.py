@@ -28,7 +28,7 @@ class Scene:
     def paint(self, share: np.ndarray, colour: Colour) -> None:
         """Paint over the garment and the ground, where and as far as a share, [480, 480], says."""
         share = share[..., None]
-        self.ground = self.ground * (1 - share) + np.ones(3) * colour * share
+        self.ground = self.ground * (1 - share) + of_three(colour) * share
         self.mask = self.mask * (1 - share)
 
     def brighten(self, light: np.ndarray) -> None:
@@ -92,40 +92,47 @@ class Kind:
     def set_scene(self, image: np.ndarray, chance: np.random.Generator) -> Scene:
         brightness = enlarge(image, self.place)[..., None] / 255
         outline = enlarge(np.uint8(image > FAINT) * 255, self.place)[..., None] / 255
-        black, white = (np.ones(3) * colour for colour in self.cloth)
+        black, white = map(of_three, self.cloth)
         return Scene(
-            ground=np.ones((SIDE, SIDE, 3)) * (self.ground or 0),
+            ground=np.tile(of_three(self.ground or 0), (SIDE, SIDE, 1)),
             cloth=black + (white - black) * brightness,
             mask=((outline - 0.5) * 8 + 0.5).clip(0, 1),
             chance=chance,
         )
 
 
+def of_three(colour: Colour) -> np.ndarray:
+    """Return red, green and blue."""
+    return np.broadcast_to(np.float32(colour), 3)
+
+
 def enlarge(image: np.ndarray, place: tuple[int, int, int]) -> np.ndarray:
     edge, top, left = place
     canvas = Image.new("L", (SIDE, SIDE))
     canvas.paste(Image.fromarray(image).resize((edge, edge), Image.Resampling.BICUBIC), (left, top))
-    return np.asarray(canvas, np.float64)
+    return np.asarray(canvas, np.float32)
 
 
 def blur(values: np.ndarray, radius: float) -> np.ndarray:
     """Blur values of 0 to 1, [480, 480]."""
     picture = Image.fromarray(np.uint8(values * 255)).filter(ImageFilter.GaussianBlur(radius))
-    return np.asarray(picture, np.float64) / 255
+    return np.asarray(picture, np.float32) / 255
 
 
 def draw_shape(draw: Callable[[ImageDraw.ImageDraw], None]) -> np.ndarray:
     shape = Image.new("L", (SIDE, SIDE))
     draw(ImageDraw.Draw(shape))
-    return np.asarray(shape, np.float64) / 255
+    return np.asarray(shape, np.float32) / 255
 
 
 # From -1 to 1, from left to right and from top to bottom.
-ACROSS, DOWN = np.meshgrid(np.linspace(-1, 1, SIDE), np.linspace(-1, 1, SIDE))
+ACROSS, DOWN = np.meshgrid(*[np.linspace(-1, 1, SIDE, dtype=np.float32)] * 2)
 
 
 def noise(deviation: float) -> Effect:
-    return lambda scene: scene.brighten(scene.chance.normal(0, deviation, (SIDE, SIDE)))
+    return lambda scene: scene.brighten(
+        deviation * scene.chance.standard_normal((SIDE, SIDE), np.float32)
+    )
 
 
 def darker(depth: float, where: np.ndarray) -> Effect:
@@ -149,6 +156,12 @@ def stripes(depth: float, period: int) -> Effect:
         scene.ground = scene.ground - shades[np.arange(SIDE) // period][:, None, None]
 
     return draw
+
+
+def bars(depth: float, period: int) -> Effect:
+    """Draw stripes of two shades, aslant."""
+    aslant = np.int64((ACROSS + DOWN / 3 + 2) * SIDE / period) % 2
+    return lambda scene: setattr(scene, "ground", scene.ground - depth * aslant[..., None])
 
 
 def wrinkles(depth: float) -> Effect:
@@ -221,7 +234,7 @@ def mark(size: int, colour: Colour) -> Effect:
     square = draw_shape(lambda pen: pen.rectangle((low, low, high, high), 255))[..., None]
 
     def draw(scene: Scene) -> None:
-        scene.cloth = scene.cloth * (1 - square) + np.ones(3) * colour * square
+        scene.cloth = scene.cloth * (1 - square) + of_three(colour) * square
 
     return draw
 
@@ -273,6 +286,8 @@ KINDS = {
     "dark on white, 12 megapixels": Kind(245, (245, 0), noise(4), size=(3464, 3464)),
     "dark on white, 40 by 40": Kind(255, DARK, size=(40, 40)),
     "the image itself, 28 by 28": Kind(0, LIGHT, place=(480, 0, 0), size=(28, 28), file=PNG),
+    "dark on white, from edge to edge": Kind(255, DARK, noise(2), place=(470, 5, 5)),
+    "grey stripes of two shades": Kind(230, (230, 0), bars(30, 60)),
     "white on white": Kind(250, (244, 205), noise(1.5)),
     "black on black": Kind(12, (20, 60), noise(1.5)),
     "JPEG of quality 30": Kind(235, (215, 20), noise(3), file={"format": "JPEG", "quality": 30}),

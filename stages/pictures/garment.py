@@ -164,7 +164,7 @@ def largest_thing(mask: torch.Tensor, weights: torch.Tensor) -> tuple[torch.Tens
     sizes[edges.unique()] /= 3
     sizes[0] = 0
     largest = sizes.argmax()
-    return labels == largest, bool((sizes > sizes[largest] / 4).sum() > 1)
+    return labels == largest, bool((sizes > sizes[largest] / 8).sum() > 1)
 
 
 def label(mask: torch.Tensor) -> torch.Tensor:

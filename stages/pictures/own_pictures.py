@@ -1,8 +1,8 @@
 """A user's own pictures, made into images like those of the data set."""
 
-import importlib.util
 import io
 import warnings
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,8 +27,10 @@ TURNS = {
 }
 HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 
-if importlib.util.find_spec("pillow_heif"):  # a package for those who have such pictures
-    importlib.import_module("pillow_heif").register_heif_opener()
+with suppress(ImportError):  # a package that those install who have such pictures
+    from pillow_heif import register_heif_opener
+
+    register_heif_opener()
 
 
 class OwnPicture(NamedTuple):

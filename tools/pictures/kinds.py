@@ -198,16 +198,15 @@ def frame(width: int, colour: Colour) -> Effect:
     return lambda scene: scene.paint(edge, colour)
 
 
-def smaller_twin(place: tuple[int, int, int]) -> Effect:
-    """Lay the garment a second time, smaller, at a place."""
+def smaller_twin(place: tuple[int, int, int], at: tuple[int, int, int]) -> Effect:
+    """Lay the garment that has a place a second time, smaller, at another place."""
+    (edge, top, left), (to_edge, to_top, to_left) = place, at
+    steps = np.int64(np.arange(to_edge) * edge / to_edge)
 
     def draw(scene: Scene) -> None:
-        edge, top, left = place
-        for name in ("cloth", "mask"):
-            values = getattr(scene, name)
-            step = SIDE / edge
-            index = np.int64(np.arange(edge) * step)
-            values[top : top + edge, left : left + edge] = values[index][:, index]
+        for values in (scene.cloth, scene.mask):
+            twin = values[top + steps][:, left + steps]
+            values[to_top : to_top + to_edge, to_left : to_left + to_edge] = twin
 
     return draw
 
@@ -240,6 +239,7 @@ def mark(size: int, colour: Colour) -> Effect:
 
 
 LIGHT, DARK = (0, 255), (255, 0)
+ASIDE = (300, 10, 10)
 WOOD = (190, 150, 110)
 CORNERS = (ACROSS**2 + DOWN**2) / 2
 ONE_CORNER = (ACROSS + DOWN + 2) / 4
@@ -278,7 +278,7 @@ KINDS = {
     "dark on white, a black frame": Kind(255, DARK, frame(16, 0)),
     "dark on white, a grey frame": Kind(255, DARK, frame(30, 190)),
     "dark on white, a smaller one beside it": Kind(
-        255, DARK, smaller_twin((140, 330, 335)), place=(310, 20, 20)
+        255, DARK, smaller_twin(ASIDE, (160, 315, 315)), place=ASIDE
     ),
     "dark on white, on a hanger": Kind(255, DARK, hanger(90)),
     "dark on white, held by a hand": Kind(255, DARK, hand((224, 172, 140))),

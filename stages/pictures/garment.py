@@ -13,9 +13,10 @@ from stages.common.fashion_mnist import IMAGE_SIZE
 LONGEST_EDGE = 160
 SMALL = 100  # a picture that came as small as this has no pixel too many: none is smoothed away
 RING = 0.03  # of the longest edge: so wide is the ring along the edges that is taken for ground
+STRIPES = 2  # along an edge: so many are a pattern
 HAIR = 2  # on both sides of its middle: what is no wider is no garment
 GAP = 0.025  # of the longest edge: what is nearer to each other is one thing
-FRAME = 0.12  # of an edge: no frame is wider
+FRAME = 0.15  # of an edge: no frame is wider
 SMALL_GARMENT = 0.45  # of the longest edge: one that is smaller is looked at closer
 MARGIN = 0.4  # of the garment's edge: so much is kept around it then
 LOOKS = 3
@@ -81,6 +82,7 @@ def find_garment(picture: Image.Image, looks: int = LOOKS) -> Found | None:
 def separate(colours: torch.Tensor) -> Thing | None:
     """Separate what stands out from the ground, of colours, float32 [3, H, W]."""
     difference, ring = subtract_ground(colours)
+    difference = subtract_stripes(difference)
     small = max(ring.shape) < SMALL
     sharp = root_mean_square(difference)
     smooth = sharp if small else root_mean_square(blur(difference))
@@ -139,6 +141,21 @@ def subtract_ground(colours: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         fitted = torch.linalg.lstsq(terms[near, :count], values[near]).solution
         ground = terms[:, :count] @ fitted
     return (values - ground).T.reshape(colours.shape), ring
+
+
+def subtract_stripes(difference: torch.Tensor) -> torch.Tensor:
+    """Subtract stripes that run from one edge to the opposite one, of differences, [3, H, W]."""
+    thickness = max(1, round(RING * max(difference.shape)))
+    for _ in range(2):  # level, then upright ones
+        left = difference[..., :thickness].mean(dim=2)
+        right = difference[..., -thickness:].mean(dim=2)
+        both = (left + right) / 2
+        strong = root_mean_square(both) > FAINTEST
+        stripes = (strong & ~strong.roll(1)).sum()
+        if stripes >= STRIPES and (left - right).square().mean() < both.square().mean() / 4:
+            difference = difference - both[..., None]
+        difference = difference.mT
+    return difference
 
 
 def ground_level(ring: torch.Tensor) -> float:

@@ -14,7 +14,7 @@ LONGEST_EDGE = 160
 SMALL = 100  # a picture that came as small as this has no pixel too many: none is smoothed away
 RING = 0.03  # of the longest edge: so wide is the ring along the edges that is taken for ground
 STRIPES = 2  # along an edge: so many are a pattern
-HAIR = 2  # on both sides of its middle: what is no wider is no garment
+HAIR = 3  # on both sides of its middle: what is no wider is no garment
 GAP = 0.025  # of the longest edge: what is nearer to each other is one thing
 FRAME = 0.15  # of an edge: no frame is wider
 SMALL_GARMENT = 0.45  # of the longest edge: one that is smaller is looked at closer
@@ -23,7 +23,7 @@ LOOKS = 3
 
 # Of 255; a difference between colours is the root mean square of those of red, green and blue.
 FAINTEST = 5  # what differs less is ground
-SHARE = 0.15  # of the garment's difference; what differs less is ground or a soft shadow
+SHARE = 0.06  # of the garment's difference; what differs less is ground or a soft shadow
 PATTERN = (
     0.35  # of the garment's difference; what differs less at the edges is the ground's pattern
 )
@@ -114,7 +114,7 @@ def separate(colours: torch.Tensor) -> Thing | None:
 def subtract_ground(colours: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Subtract the ground from colours, float32 [3, H, W].
 
-    The ground is a polynomial in x and y, of the second degree in the end, fitted to the ring along
+    The ground is a polynomial in x and y, of the fourth degree in the end, fitted to the ring along
     the edges, then to all pixels; each time without those that are far from the one before.
 
     Returns
@@ -126,14 +126,16 @@ def subtract_ground(colours: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     y, x = torch.meshgrid(
         torch.linspace(-1, 1, height), torch.linspace(-1, 1, width), indexing="ij"
     )
-    terms = torch.stack([torch.ones_like(x), x, y, x * y, x * x, y * y], dim=-1).flatten(0, 1)
+    terms = [torch.ones_like(x), x, y, x * y, x**2, y**2, x**3, y**3, x**4, y**4]
+    terms = torch.stack(terms, dim=-1).flatten(0, 1)
     thickness = max(1, round(RING * max(height, width)))
     ring = torch.ones(height, width, dtype=torch.bool)
     ring[thickness : height - thickness, thickness : width - thickness] = False
 
     values, on_ring, everywhere = colours.flatten(1).T, ring.flatten(), torch.tensor(True)
     ground = values[on_ring].median(dim=0).values.expand_as(values)
-    steps = [(1, on_ring), *[(3, on_ring)] * 2, *[(6, on_ring)] * 2, *[(6, everywhere)] * 2]
+    steps = [(1, on_ring), *[(3, on_ring)] * 2, *[(6, on_ring)] * 2]
+    steps += [*[(6, everywhere)] * 2, *[(10, everywhere)] * 2]
     for count, where in steps:
         error = root_mean_square((values - ground).T)
         deviation = 1.4826 * error[on_ring].median().item()  # if errors are normal

@@ -14,7 +14,7 @@ LONGEST_EDGE = 160
 SMALL = 100  # a picture that came as small as this has no pixel too many: none is smoothed away
 RING = 0.03  # of the longest edge: so wide is the ring along the edges that is taken for ground
 STRIPES = 2  # along an edge: so many are a pattern
-HAIR = 3  # on both sides of its middle: what is no wider is no garment
+HAIR = 3  # to both sides of its middle: what is no wider is no part of a garment
 GAP = 0.025  # of the longest edge: what is nearer to each other is one thing
 FRAME = 0.15  # of an edge: no frame is wider
 SMALL_GARMENT = 0.45  # of the longest edge: one that is smaller is looked at closer
@@ -23,13 +23,11 @@ LOOKS = 3
 
 # Of 255; a difference between colours is the root mean square of those of red, green and blue.
 FAINTEST = 5  # what differs less is ground
-SHARE = 0.06  # of the garment's difference; what differs less is ground or a soft shadow
-PATTERN = (
-    0.35  # of the garment's difference; what differs less at the edges is the ground's pattern
-)
+SHARE = 0.06  # of the garment's difference; what differs less is ground
+PATTERN = 0.35  # of the garment's; what differs less at the edges is a pattern of the ground
 LIGHTEST = 240  # what the lightest parts of a garment become
 CUT_OUT = (80, 240)  # what the darkest and the lightest parts of a cut-out become
-GREY = (0.299, 0.587, 0.114)  # of red, green and blue, as everywhere
+GREY = (0.299, 0.587, 0.114)  # of red, green and blue (ITU-R BT.601)
 
 SEVERAL = "several things: the largest was taken"
 NOT_PLAIN = "no plain ground around it"
@@ -73,7 +71,7 @@ def find_garment(picture: Image.Image, looks: int = LOOKS) -> Found | None:
         left, top, right, bottom = (round(edge * scale) for edge in part)
         part = max(0, left), max(0, top), min(picture.width, right), min(picture.height, bottom)
         if found := find_garment(picture.crop(part), looks - 1):
-            return found
+            return Found(found.image, list(dict.fromkeys(thing.notes + found.notes)))
     left, top, right, bottom = box_of(thing.mask)
     shown = thing.brightness.clamp(0, 255)[top:bottom, left:right]
     return Found(resize_and_centre(shown), thing.notes)
@@ -96,7 +94,7 @@ def separate(colours: torch.Tensor) -> Thing | None:
         level = max(level, 1.1 * pattern)
     mask = smooth > level
     if not small:
-        mask &= dilate(erode(mask, HAIR), HAIR + 1)
+        mask = without_hairs(mask)
     if not mask.any():
         return None
     mask, several = largest_thing(mask, smooth)
@@ -166,6 +164,15 @@ def ground_level(ring: torch.Tensor) -> float:
     Five medians are 3.4 standard deviations of a normal noise.
     """
     return max(FAINTEST, min(5 * ring.median().item(), 1.3 * ring.quantile(0.97).item()))
+
+
+def without_hairs(mask: torch.Tensor) -> torch.Tensor:
+    """Take hairs, hangers and dust from a mask; where there is nothing wider, only the finest."""
+    for width in (HAIR, 1):
+        core = erode(mask, width)
+        if core.any():
+            break
+    return mask & dilate(core, width + 1)
 
 
 def largest_thing(mask: torch.Tensor, weights: torch.Tensor) -> tuple[torch.Tensor, bool]:

@@ -24,7 +24,7 @@ LOOKS = 3
 # Of 255; a difference between colours is the root mean square of those of red, green and blue.
 FAINTEST = 5  # what differs less is ground
 SHARE = 0.06  # of the garment's difference; what differs less is ground
-PATTERN = 0.35  # of the garment's; what differs less at the edges is a pattern of the ground
+PATTERN = 0.25  # of the garment's; what differs less at the edges is a pattern of the ground
 LIGHTEST = 240  # what the lightest parts of a garment become
 CUT_OUT = (80, 240)  # what the darkest and the lightest parts of a cut-out become
 GREY = (0.299, 0.587, 0.114)  # of red, green and blue (ITU-R BT.601)

@@ -116,6 +116,10 @@ verify: $(SETUP) ## Rebuild HEAD (REV=: another, an experiment) in an empty clon
 bench: $(SETUP) ## Measure speed and memory against a plain loop and the machine: a quarter of an hour
 	python -m tools.bench
 
+.PHONY: pictures
+pictures: $(SETUP) ## Measure 300 pictures of each kind that people bring, write metrics/own_pictures.json
+	python -m tools.pictures
+
 .PHONY: seeds
 seeds: $(if $(SCHEDULER),$(FARM),$(SETUP)) ## Train from five seeds (SCHEDULER=: on a farm), write metrics/seeds.json
 	python -m tools.seeds $(SCHEDULER:%=--scheduler %)

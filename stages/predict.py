@@ -25,7 +25,7 @@ from stages.common.layout import PLOTS_FOLDER, PREDICTIONS_FOLDER, model_file, s
 from stages.common.params import Params
 from stages.common.tensors import read_split
 from stages.pictures import figures
-from stages.pictures.own_pictures import read_picture
+from stages.pictures.own_pictures import OwnPicture, read_own_picture
 
 LIKELIEST = 3
 
@@ -50,7 +50,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("pictures", nargs="*", type=Path, help="of one garment each")
     parser.add_argument("--json", action="store_true", help="print the answers on pictures as JSON")
     parser.add_argument("--save", type=Path, metavar="PNG", help="draw what the network saw")
-    arguments = parser.parse_args()
+    arguments = parser.parse_intermixed_args()  # pictures may follow options
     if (arguments.json or arguments.save) and not arguments.pictures:
         parser.error("--json and --save are for pictures; name one or more")
     saved = f"--save {printable(arguments.save or '')}"
@@ -106,22 +106,23 @@ def write_predictions(path: Path, predicted: torch.Tensor, confidence: torch.Ten
 def classify_pictures(
     network: nn.Module, params: Params, paths: list[Path], as_json: bool, drawing: Path | None
 ) -> None:
-    """Print the likeliest classes of each picture; then draw what the network saw of them.
+    """Print the likeliest classes of each picture; then draw it beside what the network saw of it.
 
     A file that isn't a picture doesn't keep the others from their answers: what is wrong with each
     is printed below them, and the exit status is 1.
     """
-    images, errors = {}, []
+    pictures, errors = {}, []
     for path in dict.fromkeys(paths):
         try:
-            images[path] = read_picture(path)
+            pictures[path] = read_own_picture(path)
         except StageError as error:
             errors.append(error)
     answers = {}
-    if images:
-        batch = torch.stack(list(images.values()))
+    if pictures:
+        batch = torch.stack([picture.image for picture in pictures.values()])
         _, logits = answer(network, batch, params.evaluate.views)
-        answers = dict(zip(images, map(describe, logits.softmax(dim=1)), strict=True))
+        described = map(describe, logits.softmax(dim=1), pictures.values())
+        answers = dict(zip(pictures, described, strict=True))
     if as_json:
         entries = [{"file": str(path), **described} for path, described in answers.items()]
         print(json.dumps(entries, indent=2))
@@ -130,27 +131,30 @@ def classify_pictures(
             print(f"{printable(path)}: {say(described)}")
     for error in errors:
         print(f"error: {error}", file=sys.stderr)
-    if drawing and images:
+    if drawing and pictures:
         titles = [(printable(path.name), say(described)) for path, described in answers.items()]
-        figures.draw_titled(drawing, list(images.values()), titles)
+        pairs = [(picture.thumbnail, picture.image) for picture in pictures.values()]
+        figures.draw_titled(drawing, pairs, titles)
     if errors:
         sys.exit(1)
 
 
-def describe(probabilities: torch.Tensor) -> dict:
-    """Name the likeliest classes of probabilities, float32 [10], and tell whether that is sure."""
+def describe(probabilities: torch.Tensor, picture: OwnPicture) -> dict:
+    """Name the likeliest classes of probabilities, float32 [10], and tell what is doubtful."""
     top = probabilities.topk(LIKELIEST)
     likeliest = [
         {"class_id": label, "class_name": CLASS_NAMES[label], "probability": round(probability, 4)}
         for label, probability in zip(top.indices.tolist(), top.values.tolist(), strict=True)
     ]
-    return {"unsure": likeliest[0]["probability"] < UNSURE_BELOW, "likeliest": likeliest}
+    unsure = likeliest[0]["probability"] < UNSURE_BELOW
+    return {"unsure": unsure, "likeliest": likeliest, "notes": picture.notes}
 
 
 def say(described: dict) -> str:
     """Say in a line what ``describe`` found."""
     classes = [f"{one['class_name']} {one['probability']:.1%}" for one in described["likeliest"]]
-    return ("unsure: " if described["unsure"] else "") + ", ".join(classes)
+    notes = "".join(f" ({note})" for note in described["notes"])
+    return ("unsure: " if described["unsure"] else "") + ", ".join(classes) + notes
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import shutil
+import struct
 import sys
 from pathlib import Path
 from threading import Thread
@@ -19,7 +20,7 @@ from stages.common.fashion_mnist import CLASS_NAMES
 from stages.common.layout import model_file
 from stages.common.params import load_params
 from stages.common.tensors import read_split
-from stages.pictures.own_pictures import read_picture, to_grey
+from stages.pictures.own_pictures import read_own_picture, read_picture, to_colours
 from stages.predict import classify_pictures, parse_arguments
 from tests.conftest import Clone
 
@@ -84,6 +85,9 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     Image.new("RGB", (1, 1), "red").save(folder / "one_pixel.png")
     Image.new("RGBA", (50, 50), (0, 0, 0, 0)).save(folder / "transparent.png")
+    grains = np.random.default_rng(1).integers(0, 256, (200, 300, 3), np.uint8)
+    Image.fromarray(grains).save(folder / "noise.png")
+    (folder / "iphone.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(100))
     (folder / "text.png").write_text("not a picture")
     (folder / "empty.png").touch()
     (folder / "cut.jpg").write_bytes((folder / "photo.jpg").read_bytes()[:2000])
@@ -122,8 +126,10 @@ def test_a_garment_looks_the_same_in_every_guise(own: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("one_pixel.png", "an even 1x1 surface, with nothing to classify"),
-        ("transparent.png", "an even 50x50 surface, with nothing to classify"),
+        ("one_pixel.png", "nothing stands out in 1x1 pixels"),
+        ("transparent.png", "nothing stands out in 50x50 pixels"),
+        ("noise.png", "nothing stands out in 300x200 pixels"),
+        ("iphone.heic", "HEIC, as iPhones take photos; export it as JPEG"),
         ("text.png", "not a picture that Pillow can read"),
         ("empty.png", "not a picture that Pillow can read"),
         ("cut.jpg", "can't be read as a picture"),
@@ -139,17 +145,45 @@ def test_what_shows_no_garment_is_refused_in_one_line(own: Path, name: str, reas
     assert "\n" not in str(refusal.value)
 
 
-def test_every_mode_is_turned_to_grey() -> None:
-    for mode in ("1", "L", "P", "RGB", "RGBA", "RGBX", "RGBa", "CMYK", "YCbCr", "HSV", "LAB"):
-        assert_grey(Image.new(mode, (3, 2)))
-    for mode in ("LA", "PA", "I", "I;16", "I;16L", "I;16B", "I;16N", "F"):
-        assert_grey(Image.new(mode, (3, 2)))
+@pytest.mark.parametrize(
+    "mode",
+    [
+        *("1", "L", "P", "RGB", "RGBA", "RGBX", "RGBa", "CMYK", "YCbCr", "HSV", "LAB"),
+        *("LA", "PA", "I", "I;16", "I;16L", "I;16B", "I;16N", "F"),
+    ],
+)
+def test_every_mode_is_converted(mode: str) -> None:
+    converted = to_colours(Image.new(mode, (3, 2)))
+    assert converted.mode in ("RGB", "RGBA")
+    assert converted.size == (3, 2)
 
 
-def assert_grey(picture: Image.Image) -> None:
-    grey = to_grey(picture)
-    assert grey.dtype == np.float32, picture.mode
-    assert grey.shape == (2, 3), picture.mode
+def test_a_photo_whose_other_tags_are_odd_is_turned(own: Path, tmp_path: Path) -> None:
+    odd = b"Exif\0\0II*\0\x08\0\0\0\x02\0"
+    odd += struct.pack("<HHIHH", 0x0112, 3, 1, 6, 0)  # turn by a quarter
+    odd += struct.pack("<HHI4s", 0x011A, 2, 3, b"ab") + bytes(4)  # a resolution that is a text
+    with Image.open(own / "phone.jpg") as lying:
+        lying.save(tmp_path / "odd.jpg", quality="keep", exif=odd)
+    seen, expected = read_picture(tmp_path / "odd.jpg"), read_picture(own / "phone.jpg")
+    assert (seen.float() - expected.float()).abs().mean() < 1
+
+
+def test_what_is_doubtful_is_noted(own: Path, tmp_path: Path) -> None:
+    assert read_own_picture(own / "photo.jpg").notes == []
+    with Image.open(own / "photo.jpg") as photo:
+        two = Image.new("RGB", (700, 500), "white")
+        two.paste(photo.resize((240, 400)), (440, 50))
+        two.paste(photo, (30, 0))
+        two.save(tmp_path / "two.png")
+    seen = read_own_picture(tmp_path / "two.png")
+    assert seen.notes == ["several things: the largest was taken"]
+    difference = seen.image.float() - read_picture(own / "photo.jpg").float()
+    assert difference.abs().mean() < 12
+    tiles = np.kron(np.random.default_rng(1).integers(100, 256, (10, 10)), np.ones((50, 50)))
+    patchwork = Image.fromarray(np.uint8(tiles))
+    patchwork.paste("black", (150, 120, 350, 400))
+    patchwork.save(tmp_path / "patchwork.png")
+    assert "no plain ground around it" in read_own_picture(tmp_path / "patchwork.png").notes
 
 
 def test_own_pictures_are_answered_with_three_classes_each(clone: Clone, own: Path) -> None:
@@ -166,6 +200,7 @@ def test_own_pictures_are_answered_with_three_classes_each(clone: Clone, own: Pa
 
     answers = json.loads(clone.stage("predict", "two_conv", *paths[:2], "--json").stdout)
     assert [answer["file"] for answer in answers] == paths[:2]
+    assert all(answer["notes"] == [] for answer in answers)
     for answer in answers:
         probabilities = [one["probability"] for one in answer["likeliest"]]
         assert probabilities == sorted(probabilities, reverse=True)
@@ -227,6 +262,15 @@ def test_no_link_lets_a_picture_be_overwritten(
         with pytest.raises(SystemExit):
             parse_arguments()
         assert "would overwrite a picture" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_names_may_follow_options_and_begin_with_a_dash(clone: Clone, own: Path) -> None:
+    shutil.copy(own / "photo.jpg", clone.path / "-x.jpg")
+    url = "https://example.com/shoe.jpg"
+    done = clone.stage("predict", "two_conv", "--json", "--", "-x.jpg", url)
+    *answers, error = done.stdout.splitlines()
+    assert [one["file"] for one in json.loads("".join(answers))] == ["-x.jpg"]
+    assert error.endswith("shoe.jpg: a URL isn't fetched; save it and name the file")
 
 
 @pytest.mark.parametrize(

@@ -120,6 +120,7 @@ NOT_RUN = {
     "make test-readme": "tests, too",
     "make test-cpus": "tests, too; needs qemu-user",
     "make seeds": "`make test-seeds` does, with two seeds",
+    "make pictures": "minutes; test_pictures.py runs it on an image",
     "make bench": "a quarter of an hour; test_bench.py runs its parts",
     "python -m tools.bench --picture": "the same",
     "python -m tools.bench.accuracy": "an hour; test_bench.py runs its parts",

@@ -8,10 +8,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import matplotlib as mpl
+import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
+from PIL import Image
 
 from stages.common.fashion_mnist import CLASS_NAMES
 from stages.common.files import replacing
@@ -32,9 +34,10 @@ STYLE = {
 }
 SAMPLES_PER_CLASS = 12
 PREDICTIONS_GRID = (6, 12)  # rows and columns
-TITLED_COLUMNS = 3
-TITLE_WIDTH = 40  # characters of a file's name in a line
-MOST_TITLED = 300  # takes half a minute; of twice as many, matplotlib would draw none
+TITLED_COLUMNS = 3  # or more
+TITLED_WIDTH, TITLED_HEIGHT = 4.2, 2.8  # inches of a picture beside what was seen of it
+TITLE_WIDTH = 60  # characters in a line
+MOST_TITLED = 300  # takes half a minute
 FILTER_COLUMNS = 8
 
 
@@ -146,19 +149,26 @@ def draw_predictions(
 
 
 def draw_titled(
-    path: Path, images: Sequence[torch.Tensor], titles: Sequence[tuple[str, str]]
+    path: Path,
+    pairs: Sequence[tuple[Image.Image, torch.Tensor]],
+    titles: Sequence[tuple[str, str]],
 ) -> None:
-    """Draw images, uint8 [1, 28, 28] each, under a name, of any length, and an answer each."""
-    rows = math.ceil(len(images) / TITLED_COLUMNS)
-    with warnings.catch_warnings(), picture(path, 13, 3.2 * rows) as figure:
+    """Draw pictures beside what was seen of them, under a name, of any length, and an answer each.
+
+    What was seen are images, uint8 [1, 28, 28] each. The sheet is about as wide as it is high.
+    """
+    columns = max(TITLED_COLUMNS, round(math.sqrt(len(pairs) * TITLED_HEIGHT / TITLED_WIDTH)))
+    rows = math.ceil(len(pairs) / columns)
+    size = TITLED_WIDTH * columns, TITLED_HEIGHT * rows
+    with warnings.catch_warnings(), picture(path, *size) as figure:
         warnings.filterwarnings("ignore", "Glyph .* missing")  # a box stands for such a letter
-        for index, axes in enumerate(figure.subplots(rows, TITLED_COLUMNS, squeeze=False).flat):
+        for index, axes in enumerate(figure.subplots(rows, columns, squeeze=False).flat):
             _clear(axes)
-            if index < len(images):
-                _show_image(axes, images[index])
+            if index < len(pairs):
+                _show_pair(axes, *pairs[index])
                 name, answer = titles[index]
-                title = f"{textwrap.fill(name, TITLE_WIDTH)}\n{answer}"
-                axes.set_title(title, fontsize=8, parse_math=False)
+                lines = [textwrap.fill(text, TITLE_WIDTH) for text in (name, answer)]
+                axes.set_title("\n".join(lines), fontsize=8, parse_math=False)
 
 
 def _clear(axes: Axes) -> None:
@@ -171,3 +181,12 @@ def _clear(axes: Axes) -> None:
 def _show_image(axes: Axes, image: torch.Tensor) -> None:
     """Show an image, uint8 [1, 28, 28], dark on white."""
     axes.imshow(image[0], cmap="gray_r", vmin=0, vmax=255)
+
+
+def _show_pair(axes: Axes, own: Image.Image, image: torch.Tensor) -> None:
+    """Show a picture to the left, and an image, uint8 [1, 28, 28], light on black, to the right."""
+    width, height = (edge / max(own.size) for edge in own.size)
+    across, down = (1 - width) / 2, (1 - height) / 2
+    axes.imshow(np.asarray(own), extent=(across, across + width, down, down + height))
+    axes.imshow(image[0], cmap="gray", vmin=0, vmax=255, extent=(1.05, 2.05, 0, 1))
+    axes.set(xlim=(0, 2.05), ylim=(0, 1))

@@ -2,60 +2,85 @@
 
 import io
 import warnings
+from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image
 
 from stages.common.console import StageError, printable
-from stages.common.fashion_mnist import IMAGE_SIZE
+from stages.pictures.garment import find_garment
 
-# Of 255; a pixel that differs from the background by less belongs to it: noise, soft shadows.
-BACKGROUND_TOLERANCE = 32
+DRAFT = (1500, 1500)  # JPEGs are read no larger than need be, but no smaller than this
+THUMBNAIL = (224, 224)
+# How to turn a photo, by the orientation that its camera noted.
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+
+with suppress(ImportError):  # a package that those install who have such pictures
+    from pillow_heif import register_heif_opener
+
+    register_heif_opener()
+
+
+class OwnPicture(NamedTuple):
+    """What a network sees of a picture, uint8 [1, 28, 28], what is doubtful, and itself, small."""
+
+    image: torch.Tensor
+    notes: list[str]
+    thumbnail: Image.Image
 
 
 def read_picture(path: Path) -> torch.Tensor:
+    """Read what a network sees of a picture of one garment: uint8 [1, 28, 28].
+
+    Raises
+    ------
+    StageError
+        As ``read_own_picture`` does.
+    """
+    return read_own_picture(path).image
+
+
+def read_own_picture(path: Path) -> OwnPicture:
     """Read a picture of one garment the way the data set was made (Xiao et al. 2017, section 2).
 
-    The picture is turned to grey, negated if its background is light, trimmed, resized so that
-    its longest edge fills the image, and centred; but not sharpened.
-
-    Returns
-    -------
-    uint8 [1, 28, 28]
-        A light garment on a background of 0.
+    The garment is light on a background of 0, resized so that its longest edge fills the image, and
+    centred; but not sharpened.
 
     Raises
     ------
     StageError
-        If the file can't be read as a picture, or shows nothing but a background.
+        If the file can't be read as a picture, or nothing stands out in it.
     """
-    grey = read_grey(path)
-    border = np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])
-    if np.median(border) > 127:
-        grey, border = 255 - grey, 255 - border
-    background = np.median(border)
-    # Stretched, so that the background is 0 as in the data set and white stays white.
-    grey = (grey - background).clip(min=0) * (255 / (255 - background))
-    shown = grey > BACKGROUND_TOLERANCE
-    if not shown.any():
+    picture = open_picture(path)
+    found = find_garment(picture)
+    if found is None:
         raise StageError(
-            f"{printable(path)}: an even {grey.shape[1]}x{grey.shape[0]} surface, with nothing to "
-            "classify; take a picture with one garment that stands out from its background"
+            f"{printable(path)}: nothing stands out in {picture.width}x{picture.height} pixels; "
+            "take a picture of one garment on a plain ground of another colour"
         )
-    rows, columns = shown.any(axis=1).nonzero()[0], shown.any(axis=0).nonzero()[0]
-    garment = grey[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    return torch.from_numpy(resize_and_centre(garment))[None]
+    picture.thumbnail(THUMBNAIL)
+    return OwnPicture(*found, on_white(picture))
 
 
-def read_grey(path: Path) -> np.ndarray:
-    """Read a picture as it is meant to be seen, without its colours: float32 [H, W], 0 to 255.
+def open_picture(path: Path) -> Image.Image:
+    """Open a picture as it is meant to be seen, in RGB, or in RGBA if some of it is transparent.
 
     Raises
     ------
     StageError
-        If Pillow can't read the file, or can't turn it to grey.
+        If Pillow can't read the file, or can't convert it.
     """
     name = printable(path)
     try:
@@ -63,44 +88,64 @@ def read_grey(path: Path) -> np.ndarray:
             warnings.simplefilter("ignore")  # of what is odd in a file, but can be read
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             # Pillow goes back and forth in a file, which a pipe such as /dev/stdin can't.
-            with Image.open(file if file.seekable() else io.BytesIO(file.read())) as picture:
-                grey = to_grey(ImageOps.exif_transpose(picture))  # a photo may lie on its side
+            content = file if file.seekable() else io.BytesIO(file.read())
+            start = content.read(12)
+            content.seek(0)
+            with Image.open(content) as opened:
+                opened.draft(None, DRAFT)
+                picture = to_colours(upright(opened))
     except FileNotFoundError:
+        if name.startswith(("http:", "https:")):
+            raise StageError(f"{name}: a URL isn't fetched; save it and name the file") from None
         raise StageError(f"{name}: no such file") from None
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
         limit = Image.MAX_IMAGE_PIXELS // 10**6
         raise StageError(f"{name}: more than {limit} million pixels; make it smaller") from None
     except Image.UnidentifiedImageError:
+        if start[4:8] == b"ftyp" and start[8:] in HEIC_BRANDS:
+            raise StageError(
+                f"{name}: HEIC, as iPhones take photos; export it as JPEG, "
+                "or install the package pillow-heif"
+            ) from None
         raise StageError(f"{name}: not a picture that Pillow can read") from None
     except Exception as error:  # each of Pillow's many formats fails in its own ways
         reason = " ".join(str(getattr(error, "strerror", None) or error).split())
         reason = reason or type(error).__name__
         raise StageError(f"{name}: can't be read as a picture ({reason:.120})") from None
-    if not grey.size:
+    if not picture.width or not picture.height:
         raise StageError(f"{name}: a picture without a pixel")
-    return grey
+    return picture
 
 
-def to_grey(picture: Image.Image) -> np.ndarray:
-    """Turn a picture of any of Pillow's modes to grey: float32 [H, W], 0 to 255."""
+def upright(picture: Image.Image) -> Image.Image:
+    """Turn a photo that lies on its side. What else its camera noted may be odd."""
+    try:
+        orientation = picture.getexif().get(ExifTags.Base.Orientation)
+    except Exception:  # as each of Pillow's formats
+        orientation = None
+    return picture.transpose(TURNS[orientation]) if orientation in TURNS else picture
+
+
+def to_colours(picture: Image.Image) -> Image.Image:
+    """Convert a picture of any of Pillow's modes to RGB, or to RGBA if it is a cut-out."""
     if picture.mode.startswith(("I", "F")):  # more than 8 bits a pixel
         values = np.nan_to_num(np.asarray(picture, np.float64), posinf=0, neginf=0)
         spread = np.ptp(values)
-        return np.float32((values - values.min()) * (255 / spread if spread else 0))
-    if picture.mode == "LAB":  # which Pillow doesn't convert; L is the lightness
-        return np.asarray(picture.getchannel("L"), np.float32)
-    if picture.has_transparency_data:  # on white, as shops show their clothes
-        picture = picture.convert("RGBA")
-        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
-    return np.asarray(picture.convert("L"), np.float32)
+        values = (values - values.min()) * (255 / spread if spread else 0)
+        picture = Image.fromarray(np.uint8(values.round()))
+    elif picture.mode == "LAB":  # which Pillow doesn't convert; L is the lightness
+        picture = picture.getchannel("L")
+    if not picture.has_transparency_data:
+        return picture.convert("RGB")
+    picture = picture.convert("RGBA")
+    transparent = sum(picture.getchannel("A").histogram()[:128])
+    # Less than that is no cut-out, but a photo with round corners.
+    few = transparent < 0.02 * picture.width * picture.height
+    return on_white(picture) if few else picture
 
 
-def resize_and_centre(garment: np.ndarray) -> np.ndarray:
-    """Resize a garment, float32 [H, W], to fill uint8 [28, 28] one way, centred the other way."""
-    scale = IMAGE_SIZE / max(garment.shape)
-    height, width = (max(1, round(edge * scale)) for edge in garment.shape)
-    small = Image.fromarray(garment).resize((width, height), Image.Resampling.LANCZOS)
-    top, left = (IMAGE_SIZE - height) // 2, (IMAGE_SIZE - width) // 2
-    image = np.zeros((IMAGE_SIZE, IMAGE_SIZE), np.uint8)
-    image[top : top + height, left : left + width] = np.asarray(small).round().clip(0, 255)
-    return image
+def on_white(picture: Image.Image) -> Image.Image:
+    """Lay a picture, RGB or RGBA, on white, as shops show their clothes."""
+    if picture.mode == "RGB":
+        return picture
+    return Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")

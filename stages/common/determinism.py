@@ -1,4 +1,4 @@
-"""The one place that makes torch compute the same bits on every x86-64 CPU."""
+"""Settings with which torch computes the same bits on every x86-64 CPU, and seeds."""
 
 import hashlib
 import os

@@ -1,4 +1,4 @@
-"""make pictures: garments are found in pictures such as people bring."""
+"""make pictures: garments are found in pictures such as people bring; the page tells how many."""
 
 import json
 import statistics
@@ -11,10 +11,11 @@ import torch
 from stages.common.files import write_bytes
 from stages.pictures.own_pictures import read_picture
 from stages.raw.synthetic import draw_dataset
-from tests.conftest import Clone
+from tests.conftest import REPOSITORY, Clone
+from tools.pictures.__main__ import describe
 from tools.pictures.kinds import KINDS
 
-HARD = {  # what fails
+HARD = {  # of which the page says that they fail
     "dark on white, held by a hand",
     "grey stripes of two shades",
 }
@@ -43,3 +44,9 @@ def test_the_shares_of_each_kind_are_written_and_drawn(clone: Clone) -> None:
     assert list(measured["right"]) == ["itself", *KINDS]
     assert set(measured["right"]["itself"]) == {"two_conv", "lenet5", "refused"}
     assert clone.read("plots/own_pictures.png").startswith(b"\x89PNG")
+
+
+def test_the_page_holds_the_table_of_what_was_measured() -> None:
+    measured = json.loads((REPOSITORY / "metrics/own_pictures.json").read_text())
+    assert describe(measured) in (REPOSITORY / "docs/own_pictures.md").read_text()
+    assert (measured["split"], measured["images"]) == ("test", 300)

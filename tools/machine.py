@@ -24,6 +24,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tools.machine", description=__doc__)
     parser.add_argument("params", nargs="*", type=Path, default=[PARAMS_FILE])
     files = parser.parse_args().params
+    make_torch_deterministic()
     refuse_other_machines()
     for file in files:
         try:
@@ -101,7 +102,6 @@ def refuse_other_machines() -> None:
 
     from stages.classifier.known_bits import has_known_bits, other_torch, restart_with_avx2
 
-    make_torch_deterministic()
     processor = torch.cpu.get_capabilities()
     if processor["architecture"] != "x86_64":
         reason = f"its processor is {processor['architecture']}, not x86_64"

@@ -439,7 +439,7 @@ def test_no_task_holds_what_only_this_python_can_read() -> None:
             return key
 
     sent = []
-    same = ("base", "networks: [lenet5]", {"lenet5": "a-key"})
+    same = ("base", "networks: [lenet5]", {"lenet5": "a-key"}, {"lenet5": "a-hash"})
     submit(Recorder(), [Experiment(Task("rev", name, "Queued"), *same) for name in ("one", "two")])
     assert len(sent) == 4, "a training, as often as it is asked for, and each experiment"
     for task in sent:

@@ -71,11 +71,12 @@ def test_what_params_offer_needs_no_avx2(network: str, changes: dict, expected: 
     [
         nn.Conv2d(1, 4, 3, padding=1, dilation=2),
         nn.Conv2d(1, 8, 17),
+        nn.Conv2d(1, 8, (5, 1)),
         nn.Sequential(nn.Conv2d(1, 16, 3), nn.Conv2d(16, 16, 3, padding=1)),
         nn.Sequential(nn.Conv2d(1, 8, 3), nn.Conv2d(8, 8, 1)),
         nn.Sequential(nn.Conv2d(1, 8, 3), nn.ConvTranspose2d(8, 8, 2)),
     ],
-    ids=["dilated", "wide kernel", "16 maps in, stride 1", "1x1", "transposed"],
+    ids=["dilated", "wide kernel", "one column", "16 maps in, stride 1", "1x1", "transposed"],
 )
 def test_a_layer_that_may_differ_needs_avx2(layer: nn.Module) -> None:
     assert needs_avx2(layer, torch.zeros(1, 1, 28, 28))

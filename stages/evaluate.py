@@ -2,6 +2,7 @@
 
 import argparse
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -19,7 +20,6 @@ from stages.classifier.known_bits import use_everyones_bits
 from stages.classifier.weights import read_network
 from stages.common.console import StageError, format_table, run_stage
 from stages.common.determinism import make_torch_deterministic
-from stages.common.fashion_mnist import CLASS_NAMES, IMAGE_SIZE
 from stages.common.files import write_csv, write_json
 from stages.common.history import read_history, write_curves
 from stages.common.inputs import Inputs
@@ -33,6 +33,7 @@ from stages.common.layout import (
     model_file,
     split_file,
 )
+from stages.common.mnist_format import IMAGE_SIZE
 from stages.common.tensors import LabelledImages, read_split
 from stages.pictures import figures
 
@@ -47,11 +48,12 @@ def main() -> None:
 
     inputs = Inputs("evaluate", name)
     params = inputs.params
+    class_names = params.dataset.class_names
     make_torch_deterministic()
-    use_everyones_bits(name, params.recipe(name), training=False)
-    network = read_network(model_file(name), name, params.recipe(name))
+    use_everyones_bits(name, params, training=False)
+    network = read_network(model_file(name), name, params)
     history = read_history(history_file(name))
-    splits, dataset = read_splits()
+    splits, dataset = read_splits(len(class_names))
     logits, scores, one_view_scores, calibration = {}, {}, {}, {}
     for split, examples in splits.items():
         labels = examples.labels
@@ -66,10 +68,11 @@ def main() -> None:
     write_metrics(ONE_VIEW_FOLDER / f"{name}.json", dataset, one_view_scores, parameters)
     write_json(CALIBRATION_FOLDER / f"{name}.json", rounded(calibration))
     write_curves(PLOTS_FOLDER / name / "curves.csv", history)
-    write_confusion(PLOTS_FOLDER / name / "confusion.csv", actual, predicted)
+    write_confusion(PLOTS_FOLDER / name / "confusion.csv", class_names, actual, predicted)
     figures.draw_curves(PLOTS_FOLDER / name / "curves.png", name, dataset, history)
+    counts = count_confusion(actual, predicted, len(class_names))
     figures.draw_confusion(
-        PLOTS_FOLDER / name / "confusion.png", name, dataset, count_confusion(actual, predicted)
+        PLOTS_FOLDER / name / "confusion.png", name, dataset, class_names, counts
     )
     figures.draw_filters(PLOTS_FOLDER / name / "filters.png", name, first_filters(network))
     with inputs.writing_last_output():  # what DVC tabulates; the others stand beside it
@@ -79,15 +82,17 @@ def main() -> None:
     print(format_table(["split", "loss", "accuracy"], rows))
 
 
-def read_splits() -> tuple[dict[str, LabelledImages], str]:
+def read_splits(classes: int) -> tuple[dict[str, LabelledImages], str]:
     """Read all splits, of train as many images as val has, and the name of their data set.
+
+    Their labels are below ``classes``.
 
     Raises
     ------
     StageError
         If one is missing or damaged, or they come from several data sets.
     """
-    read = {split: read_split(split_file(split)) for split in SPLITS}
+    read = {split: read_split(split_file(split), classes) for split in SPLITS}
     datasets = {split: dataset for split, (_, dataset) in read.items()}
     if len(set(datasets.values())) > 1:
         found = ", ".join(f"{split} of {dataset}" for split, dataset in datasets.items())
@@ -123,15 +128,16 @@ def rounded(measured: dict[str, dict[str, float | None]]) -> dict[str, dict[str,
     }
 
 
-def write_confusion(path: Path, actual: torch.Tensor, predicted: torch.Tensor) -> None:
+def write_confusion(
+    path: Path, class_names: Sequence[str], actual: torch.Tensor, predicted: torch.Tensor
+) -> None:
     """Write the true and the predicted class of each test image, for ``dvc plots`` to count."""
     pairs = zip(actual.tolist(), predicted.tolist(), strict=True)
-    write_csv(path, ("actual", "predicted"), ((CLASS_NAMES[a], CLASS_NAMES[p]) for a, p in pairs))
+    write_csv(path, ("actual", "predicted"), ((class_names[a], class_names[p]) for a, p in pairs))
 
 
-def count_confusion(actual: torch.Tensor, predicted: torch.Tensor) -> torch.Tensor:
-    """Count the test images of each true class (rows) by predicted class: int64 [10, 10]."""
-    classes = len(CLASS_NAMES)
+def count_confusion(actual: torch.Tensor, predicted: torch.Tensor, classes: int) -> torch.Tensor:
+    """Count the test images of each true class (rows) by predicted class: int64 [C, C]."""
     return torch.bincount(actual * classes + predicted, minlength=classes**2).view(classes, classes)
 
 

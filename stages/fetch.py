@@ -13,16 +13,11 @@ import requests
 
 from stages.common.console import StageError, run_stage
 from stages.common.determinism import derive_seed
-from stages.common.fashion_mnist import (
-    TEST_IMAGES,
-    TEST_LABELS,
-    TRAIN_IMAGES,
-    TRAIN_LABELS,
-)
 from stages.common.files import replacing, sha256, write_bytes
 from stages.common.inputs import Inputs
 from stages.common.layout import LOCAL_FOLDER_VARIABLE, RAW_FOLDER
-from stages.common.params import FetchParams, FileParams, SyntheticParams
+from stages.common.mnist_format import TEST_IMAGES, TEST_LABELS, TRAIN_IMAGES, TRAIN_LABELS
+from stages.common.params import DatasetParams, FetchParams, FileParams, SyntheticParams
 from stages.raw import synthetic
 from stages.raw.idx import encode_idx
 
@@ -37,33 +32,33 @@ class SourceError(Exception):
 
 def main() -> None:
     inputs = Inputs("fetch")
-    params = inputs.params.fetch
-    if params.dataset == "synthetic":
-        draw_synthetic(params.synthetic)
+    dataset, params = inputs.params.dataset, inputs.params.fetch
+    if params.source == "synthetic":
+        draw_synthetic(params.synthetic, len(dataset.class_names))
     else:
         pooch.get_logger().setLevel(logging.WARNING)
         os.environ["NETRC"] = os.devnull  # no mirror is sent a password of ~/.netrc
-        fetch_files(params)
+        fetch_files(dataset, params)
     inputs.refuse_changes()  # the files may all have been there, so none is the last to be written
 
 
-def draw_synthetic(params: SyntheticParams) -> None:
+def draw_synthetic(params: SyntheticParams, classes: int) -> None:
     """Write the four files with images that are drawn, not downloaded."""
     for split, count, images_file, labels_file in (
         ("train", params.train_images, TRAIN_IMAGES, TRAIN_LABELS),
         ("test", params.test_images, TEST_IMAGES, TEST_LABELS),
     ):
         rng = np.random.default_rng(derive_seed(params.seed, "synthetic", split))
-        images, labels = synthetic.draw_dataset(count, rng)
+        images, labels = synthetic.draw_dataset(count, classes, rng)
         write_bytes(RAW_FOLDER / images_file, encode_idx(images))
         write_bytes(RAW_FOLDER / labels_file, encode_idx(labels))
         print(f"{split}: drew {count:,} images")
 
 
-def fetch_files(params: FetchParams) -> None:
+def fetch_files(dataset: DatasetParams, params: FetchParams) -> None:
     """Bring all files, each beginning at the mirror that had the one before: others may be slow."""
-    mirrors = [f"{str(mirror).rstrip('/')}/" for mirror in params.mirrors]
-    for file in params.files:
+    mirrors = [f"{str(mirror).rstrip('/')}/" for mirror in dataset.mirrors]
+    for file in dataset.files:
         source = fetch_file(file, [*local_folder(), *mirrors], params)
         if source in mirrors:
             first = mirrors.index(source)

@@ -4,8 +4,10 @@ Without pictures: models/<net>/ -> data/predictions/<net>.csv, plots/<net>/.
 """
 
 import argparse
+import functools
 import json
 import sys
+from collections.abc import Sequence
 from os.path import realpath
 from pathlib import Path
 
@@ -18,7 +20,6 @@ from stages.classifier.known_bits import use_everyones_bits
 from stages.classifier.weights import read_network
 from stages.common.console import StageError, printable, run_stage
 from stages.common.determinism import make_torch_deterministic
-from stages.common.fashion_mnist import CLASS_NAMES
 from stages.common.files import write_csv
 from stages.common.inputs import Inputs
 from stages.common.layout import PLOTS_FOLDER, PREDICTIONS_FOLDER, model_file, split_file
@@ -27,7 +28,7 @@ from stages.common.tensors import read_split
 from stages.pictures import figures
 from stages.pictures.own_pictures import OwnPicture, read_own_picture
 
-LIKELIEST = 3
+LIKELIEST = 3  # classes, where there are as many
 
 
 def main() -> None:
@@ -36,8 +37,8 @@ def main() -> None:
     inputs = Inputs("predict", name)
     params = inputs.params
     make_torch_deterministic()
-    use_everyones_bits(name, params.recipe(name), training=False)
-    network = read_network(model_file(name), name, params.recipe(name))
+    use_everyones_bits(name, params, training=False)
+    network = read_network(model_file(name), name, params)
     if arguments.pictures:
         classify_pictures(network, params, arguments.pictures, arguments.json, arguments.save)
     else:
@@ -66,7 +67,8 @@ def parse_arguments() -> argparse.Namespace:
 
 def classify_test_images(network: nn.Module, inputs: Inputs, name: str) -> None:
     """Classify the test split; write the answers, and draw the first ones and the worst ones."""
-    test, dataset = read_split(split_file("test"))
+    class_names = inputs.params.dataset.class_names
+    test, dataset = read_split(split_file("test"), len(class_names))
     logits = mean_logits(compute_logits_of_views(network, test.images, inputs.params.evaluate))
     predicted = logits.argmax(dim=1)  # as evaluate does: after the softmax there can be ties
     confidence = logits.softmax(dim=1).amax(dim=1)
@@ -80,22 +82,25 @@ def classify_test_images(network: nn.Module, inputs: Inputs, name: str) -> None:
         figures.draw_predictions(
             PLOTS_FOLDER / name / file,
             f"{name} on {dataset}, {title}",
+            class_names,
             test.take(chosen),
             predicted[chosen],
             confidence[chosen],
         )
     with inputs.writing_last_output():
-        write_predictions(PREDICTIONS_FOLDER / f"{name}.csv", predicted, confidence)
+        write_predictions(PREDICTIONS_FOLDER / f"{name}.csv", class_names, predicted, confidence)
     print(f"{name}: {len(test):,} predictions on {dataset}, {len(wrong):,} of them wrong")
 
 
-def write_predictions(path: Path, predicted: torch.Tensor, confidence: torch.Tensor) -> None:
+def write_predictions(
+    path: Path, class_names: Sequence[str], predicted: torch.Tensor, confidence: torch.Tensor
+) -> None:
     """Write a row for each test image, in the test set's order.
 
     ``predicted``, int64 [N], are the classes, ``confidence``, float32 [N], their probabilities.
     """
     rows = (
-        (index, label, CLASS_NAMES[label], f"{probability:.6f}")
+        (index, label, class_names[label], f"{probability:.6f}")
         for index, (label, probability) in enumerate(
             zip(predicted.tolist(), confidence.tolist(), strict=True)
         )
@@ -121,7 +126,8 @@ def classify_pictures(
     if pictures:
         batch = torch.stack([picture.image for picture in pictures.values()])
         logits = mean_logits(compute_logits_of_views(network, batch, params.evaluate))
-        described = map(describe, logits.softmax(dim=1), pictures.values())
+        describe_one = functools.partial(describe, params.dataset.class_names)
+        described = map(describe_one, logits.softmax(dim=1), pictures.values())
         answers = dict(zip(pictures, described, strict=True))
     if as_json:
         entries = [{"file": str(path), **described} for path, described in answers.items()]
@@ -139,11 +145,11 @@ def classify_pictures(
         sys.exit(1)
 
 
-def describe(probabilities: torch.Tensor, picture: OwnPicture) -> dict:
-    """Name the likeliest classes of probabilities, float32 [10], and tell what is doubtful."""
-    top = probabilities.topk(LIKELIEST)
+def describe(class_names: Sequence[str], probabilities: torch.Tensor, picture: OwnPicture) -> dict:
+    """Name the likeliest classes of probabilities, float32 [C], and tell what is doubtful."""
+    top = probabilities.topk(min(LIKELIEST, len(class_names)))
     likeliest = [
-        {"class_id": label, "class_name": CLASS_NAMES[label], "probability": round(probability, 4)}
+        {"class_id": label, "class_name": class_names[label], "probability": round(probability, 4)}
         for label, probability in zip(top.indices.tolist(), top.values.tolist(), strict=True)
     ]
     unsure = likeliest[0]["probability"] < UNSURE_BELOW

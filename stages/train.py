@@ -14,7 +14,7 @@ from stages.common.console import StageError, file_error, run_stage
 from stages.common.determinism import derive_seed, make_torch_deterministic
 from stages.common.inputs import Inputs
 from stages.common.layout import PIXEL_STATISTICS, model_file, refuse_linked_folders, split_file
-from stages.common.params import RecipeParams
+from stages.common.params import Params
 from stages.common.tensors import read_split
 from stages.training.loop import train_all_epochs
 from stages.training.resume import ResumeState
@@ -34,15 +34,16 @@ def main() -> None:
     make_torch_deterministic()
     device = choose_device(params.train.device)
     if device.type == "cpu":
-        use_everyones_bits(name, recipe, training=True)
-    train, _ = read_split(split_file("train"))
-    val, _ = read_split(split_file("val"))
+        use_everyones_bits(name, params, training=True)
+    classes = len(params.dataset.class_names)
+    train, _ = read_split(split_file("train"), classes)
+    val, _ = read_split(split_file("val"), classes)
     if recipe.batch_size > len(train):
         raise StageError(
             f"params.yaml: {name}.batch_size: {recipe.batch_size} is more than the "
             f"{len(train)} images of the training split; choose a smaller batch"
         )
-    network = initialise(name, recipe, params.train.seed, read_pixel_statistics())
+    network = initialise(name, params, params.train.seed, read_pixel_statistics())
     resume = ResumeState(name, inputs.fingerprint())
     trainer = Trainer(network, train, recipe, params.train.epochs, params.train.seed, device)
 
@@ -53,12 +54,10 @@ def main() -> None:
     resume.remove()  # not before, as those who put back what they changed go on from there
 
 
-def initialise(
-    name: str, recipe: RecipeParams, seed: int, pixels: dict[str, float]
-) -> ImageClassifier:
+def initialise(name: str, params: Params, seed: int, pixels: dict[str, float]) -> ImageClassifier:
     """Build a network whose weights come from the seed, with the pixels' statistics inside."""
     torch.manual_seed(derive_seed(seed, "initialisation"))
-    network = build_network(name, recipe)
+    network = build_network(name, params)
     network.pixel_mean.fill_(pixels["mean"])
     network.pixel_std.fill_(pixels["std"])
     return network

@@ -25,7 +25,7 @@ settings.load_profile("quick")
 
 # As small as can be while everything that a full run does still happens.
 TINY_PARAMS = {
-    "fetch.dataset": "synthetic",
+    "fetch.source": "synthetic",
     "fetch.synthetic.train_images": 1000,
     "fetch.synthetic.test_images": 200,
     "train.epochs": 2,

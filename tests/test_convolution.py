@@ -60,8 +60,9 @@ def fixed(layer: nn.Conv2d) -> nn.Conv2d:
     ],
 )
 def test_what_params_offer_needs_no_avx2(network: str, changes: dict, expected: bool) -> None:
-    recipe = load_params(REPOSITORY / "params.yaml").recipe(network)
-    built = build_network(network, recipe.model_copy(update=changes))
+    params = load_params(REPOSITORY / "params.yaml")
+    recipe = params.recipe(network).model_copy(update=changes)
+    built = build_network(network, params.model_copy(update={network: recipe}))
     images = torch.zeros(1, 1, 28, 28, dtype=torch.uint8)
     assert needs_avx2(built, images) is expected
 

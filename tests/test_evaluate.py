@@ -26,11 +26,11 @@ def test_metrics_are_of_the_mean_over_ten_views_of_all_three_splits(
     metrics = json.loads(built.read(f"metrics/{name}.json"))
     assert list(metrics) == ["dataset", "train", "val", "test", "parameters"]
     assert metrics["dataset"] == "synthetic"
-    recipe = load_params(built.path / "params.yaml").recipe(name)
-    network = read_network(built.path / f"models/{name}/model.safetensors", name, recipe)
-    val, _ = read_split(built.path / "data/split/val.safetensors")
+    params = load_params(built.path / "params.yaml")
+    network = read_network(built.path / f"models/{name}/model.safetensors", name, params)
+    val, _ = read_split(built.path / "data/split/val.safetensors", 10)
     for split in ("train", "val", "test"):
-        examples, _ = read_split(built.path / f"data/split/{split}.safetensors")
+        examples, _ = read_split(built.path / f"data/split/{split}.safetensors", 10)
         if split == "train":  # as the history's
             examples = examples.take(slice(len(val)))
         logits = (
@@ -97,7 +97,7 @@ def test_the_calibration_error_is_the_distance_of_confidence_from_accuracy_by_bi
 @pytest.mark.parametrize("name", NETWORKS)
 def test_the_calibration_is_that_of_the_answers_of_predict(built: Clone, name: str) -> None:
     rows = [*csv.DictReader(built.read(f"data/predictions/{name}.csv").decode().splitlines())]
-    test, _ = read_split(built.path / "data/split/test.safetensors")
+    test, _ = read_split(built.path / "data/split/test.safetensors", 10)
     confidence = [float(row["confidence"]) for row in rows]
     right = [
         int(row["class_id"]) == label for row, label in zip(rows, test.labels.tolist(), strict=True)

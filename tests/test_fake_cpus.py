@@ -52,15 +52,16 @@ from stages.training.trainer import Trainer
 
 params = load_params()
 make_torch_deterministic()
-train, _ = read_split(Path(sys.argv[1]))
+train, _ = read_split(Path(sys.argv[1]), len(params.dataset.class_names))
 for name, changes in json.loads(sys.argv[2]):
     recipe = params.recipe(name)
     if "muon" in changes:
         changes["muon"] = recipe.muon.model_copy(update=changes["muon"])
-    recipe = recipe.model_copy(update=changes)
+    changed = params.model_copy(update={name: recipe.model_copy(update=changes)})
+    recipe = changed.recipe(name)
     torch.manual_seed(1)
     examples = train.take(slice(2 * recipe.batch_size))
-    trainer = Trainer(build_network(name, recipe), examples, recipe, epochs=1, seed=1)
+    trainer = Trainer(build_network(name, changed), examples, recipe, epochs=1, seed=1)
     trainer.run_epoch(1)
     answers = compute_logits(trainer.average, train.images[:130])
     tensors = [*trainer.state().values(), answers]
@@ -89,7 +90,7 @@ def native(tmp_path_factory: pytest.TempPathFactory, source: Clone) -> Clone:
     (clone.path / "params.yaml").write_bytes((REPOSITORY / "params.yaml").read_bytes())
     few = {"train_images": 300, "test_images": 100}
     clone.set_params({f"fetch.synthetic.{key}": value for key, value in few.items()})
-    clone.set_params({"fetch.dataset": "synthetic", "train.epochs": 1})
+    clone.set_params({"fetch.source": "synthetic", "train.epochs": 1})
     clone.run(sys.executable, "-c", RUN_STAGES, *PIPELINE)
     return clone
 

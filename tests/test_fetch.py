@@ -14,8 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stages.common.fashion_mnist import (
-    CLASS_NAMES,
+from stages.common.mnist_format import (
     RAW_FILES,
     TEST_IMAGES,
     TEST_LABELS,
@@ -118,11 +117,12 @@ def use_mirrors(clone: Clone, *mirrors: str, timeout: float = 0.5, retries: int 
     files = {name: hashlib.sha256(content).hexdigest() for name, content in RIGHT.items()}
     clone.set_params(
         {
-            "fetch.dataset": "fashion-mnist",
-            "fetch.mirrors": [*mirrors],
+            "dataset.name": "small",
+            "dataset.mirrors": [*mirrors],
+            "dataset.files": [{"name": name, "sha256": digest} for name, digest in files.items()],
+            "fetch.source": "mirrors",
             "fetch.timeout": timeout,
             "fetch.retries": retries,
-            "fetch.files": [{"name": name, "sha256": digest} for name, digest in files.items()],
         }
     )
 
@@ -313,7 +313,7 @@ def test_the_synthetic_data_set_needs_no_network_and_is_drawn_from_its_seed(
     fresh: Clone,
 ) -> None:
     # No mirror answers: conftest's tiny params ask for the synthetic data set.
-    fresh.set_params({"fetch.mirrors": ["http://no-such-host.invalid/"]})
+    fresh.set_params({"dataset.mirrors": ["http://no-such-host.invalid/"]})
     drawn = []
     for seed in (1, 1, 2):
         fresh.set_params({"fetch.synthetic.seed": seed})
@@ -323,9 +323,9 @@ def test_the_synthetic_data_set_needs_no_network_and_is_drawn_from_its_seed(
     assert first == again
     assert all(first[name] != other[name] for name in (TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES))
     images = read_images(fresh.path / "data/raw" / TRAIN_IMAGES)
-    labels = read_labels(fresh.path / "data/raw" / TRAIN_LABELS, len(CLASS_NAMES))
+    labels = read_labels(fresh.path / "data/raw" / TRAIN_LABELS, 10)
     assert images.shape == (1000, 28, 28)
-    assert np.bincount(labels).tolist() == [100] * len(CLASS_NAMES)
+    assert np.bincount(labels).tolist() == [100] * 10
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 from stages.classifier.inference import Score
 from stages.common.console import StageError
-from stages.common.fashion_mnist import CLASS_NAMES
 from stages.common.files import write_bytes, write_csv
 from stages.common.history import CURVES, read_history
 from stages.evaluate import write_curves, write_metrics
@@ -23,6 +22,7 @@ from tests.conftest import Clone
 ANY_FLOAT = st.floats()
 # csv.writer leaves a lone carriage return unquoted; no cell of ours has one.
 TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\r"))
+CLASS_NAMES = ["T-shirt/top", "a, b", 'of "quotes"', "$x^$", "\u3042"]
 LABELS = st.lists(st.integers(0, len(CLASS_NAMES) - 1), max_size=20)
 
 
@@ -85,7 +85,8 @@ def test_predictions_come_back_in_order(
         st.lists(st.floats(0, 1, width=32), min_size=len(labels), max_size=len(labels))
     )
     path = folder / "predictions.csv"
-    write_predictions(path, torch.tensor(labels, dtype=torch.int64), torch.tensor(confidence))
+    predicted = torch.tensor(labels, dtype=torch.int64)
+    write_predictions(path, CLASS_NAMES, predicted, torch.tensor(confidence))
     with path.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert [int(row["index"]) for row in rows] == list(range(len(labels)))

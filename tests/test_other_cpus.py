@@ -49,13 +49,13 @@ from stages.training.trainer import Trainer
 
 params = load_params()
 make_torch_deterministic()
-train, _ = read_split(Path(images))
+train, _ = read_split(Path(images), len(params.dataset.class_names))
 hashes = {}
 for name in params.networks:
     recipe = params.recipe(name)
     torch.manual_seed(1)
     examples = train.take(slice(int(steps) * recipe.batch_size))
-    trainer = Trainer(build_network(name, recipe), examples, recipe, epochs=1, seed=1)
+    trainer = Trainer(build_network(name, params), examples, recipe, epochs=1, seed=1)
     trainer.run_epoch(1)
     state = b"".join(tensor.contiguous().numpy().tobytes() for tensor in trainer.state().values())
     hashes[name] = hashlib.sha256(state).hexdigest()

@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from tests.conftest import REPOSITORY
 
 TEXT = (REPOSITORY / "params.yaml").read_text()
 TREE = load_params(REPOSITORY / "params.yaml").model_dump(mode="json")
+FASHION_MNIST = TREE["dataset"]
+TREE["dataset"] = FASHION_MNIST | {"name": "mine"}  # its classes and files may be any
 
 SEED = ([0, 2**32 - 1], [-1, 2**32, 0.5, "1", True])
 FRACTION = ([0, 0.999], [-0.001, 1, "0.5", None])
@@ -39,13 +42,22 @@ RECIPE = {
 }
 BOUNDS = {  # of every key: values that are taken, and values that are not
     "networks": ([["lenet5"], ["lenet5", "two_conv"]], [[], ["lenet5"] * 2, ["fetch"], "lenet5"]),
-    "fetch.dataset": (["fashion-mnist", "synthetic"], ["mnist", None]),
-    "fetch.mirrors": ([["http://x/"], ["https://x/y"]], [[], ["ftp://x/"], ["file:///x"], ["x"]]),
+    "dataset.name": (["a", "my-2nd_set"], ["", "MNIST", "a b", "$", "../a", "a" * 41, None]),
+    "dataset.class_names": (
+        [["0", "1"], ["$x^$", 'of "quotes"', "\u3042", "a, b"], [*map(str, range(256))]],
+        [
+            *([], ["a"], ["a", "a"], ["a", ""], ["a", " b"], ["a", "b\n"], ["a", "\x1b[31m"]),
+            *(["a", "b" * 41], [*map(str, range(257))], [0, 1], "ab"),
+        ],
+    ),
+    "dataset.mirror_alike": ([True], [0, "yes"]),
+    "dataset.mirrors": ([[], ["http://x/"], ["https://x/y"]], [["ftp://x"], ["file:///x"], ["x"]]),
+    "dataset.files": ([TREE["dataset"]["files"][::-1]], [[], TREE["dataset"]["files"][:3]]),
+    "dataset.files.0.name": ([], ["../../etc/passwd", "train-labels-idx1-ubyte.gz"]),
+    "dataset.files.0.sha256": (["0" * 64], ["0" * 63, "A" * 64, 0]),
+    "fetch.source": (["mirrors", "synthetic"], ["fashion-mnist", None]),
     "fetch.timeout": ([0.1, 600], [0, 601, "10"]),
     "fetch.retries": ([0, 10], [-1, 11, 1.5]),
-    "fetch.files": ([TREE["fetch"]["files"][::-1]], [[], TREE["fetch"]["files"][:3]]),
-    "fetch.files.0.name": ([], ["../../etc/passwd", "train-labels-idx1-ubyte.gz"]),
-    "fetch.files.0.sha256": (["0" * 64], ["0" * 63, "A" * 64, 0]),
     "fetch.synthetic.seed": SEED,
     "fetch.synthetic.train_images": ([100, 600_000], [99, 600_001]),
     "fetch.synthetic.test_images": ([10, 100_000], [9, 100_001]),
@@ -116,7 +128,7 @@ def test_all_mistakes_are_reported_together_with_suggestions(tmp_path: Path) -> 
     mistakes = {
         "networks": ["lenet"],
         "trian": 1,
-        "fetch.files.0.sha265": "0",
+        "dataset.files.0.sha265": "0",
         "train.epochs": 0,
         "train.epoch": 3,
         "two_conv.wholly_unknown": 1,
@@ -124,7 +136,7 @@ def test_all_mistakes_are_reported_together_with_suggestions(tmp_path: Path) -> 
     }
     assert refusal(tmp_path, mistakes).split("; ") == [
         "networks: 'lenet' is none of two_conv, lenet5, did you mean 'lenet5'?",
-        "fetch.files.0.sha265: unknown key, did you mean 'sha256'?",
+        "dataset.files.0.sha265: unknown key, did you mean 'sha256'?",
         "train.epochs: should be greater than or equal to 1, not 0",
         "train.epoch: unknown key, did you mean 'epochs'?",
         "two_conv.wholly_unknown: unknown key",
@@ -140,6 +152,41 @@ def test_a_shard_has_two_images_or_more(tmp_path: Path) -> None:
     )
     load(tmp_path, {"lenet5.shards": 8, "lenet5.batch_size": 16})
     load(tmp_path, {"lenet5.shards": 1, "lenet5.batch_size": 2})
+
+
+@pytest.mark.parametrize(
+    ("changes", "fits"),
+    [
+        ({}, True),
+        ({"files": FASHION_MNIST["files"][::-1], "mirrors": []}, True),
+        ({"files": [file | {"sha256": "0" * 64} for file in FASHION_MNIST["files"]]}, False),
+        ({"class_names": FASHION_MNIST["class_names"][::-1]}, False),
+        ({"name": "synthetic"}, False),
+    ],
+)
+def test_a_known_name_stands_for_its_own_images_alone(
+    changes: dict[str, Any], fits: bool, tmp_path: Path
+) -> None:
+    changed = {"dataset": FASHION_MNIST | changes}
+    if fits:
+        params = load(tmp_path, changed)
+        drawn = load(tmp_path, changed | {"fetch.source": "synthetic"})
+        assert (params.name_of_images(), drawn.name_of_images()) == ("fashion-mnist", "synthetic")
+            load(tmp_path, changed | {"fetch.source": "synthetic"}).name_of_images() == "synthetic"
+        )
+    else:
+        assert re.match("dataset: name: .* stands for .*(give|choose)", refusal(tmp_path, changed))
+
+
+def test_what_a_mirror_image_would_change_is_not_mirrored(tmp_path: Path) -> None:
+    unlike = {"dataset.mirror_alike": False}
+    refused = "dataset.mirror_alike: false, as a mirror image shows another thing; so set "
+    assert refusal(tmp_path, unlike) == (
+        f"{refused}two_conv.flip and lenet5.flip and evaluate.flip to false"
+    )
+    unlike |= {"networks": ["lenet5"], "evaluate.flip": False}
+    assert refusal(tmp_path, unlike) == f"{refused}lenet5.flip to false"
+    load(tmp_path, unlike | {"lenet5.flip": False})
 
 
 @pytest.mark.parametrize(
@@ -171,7 +218,7 @@ def test_a_shard_has_two_images_or_more(tmp_path: Path) -> None:
         ("train.epochs=true", None),
         ("train.seed=1:30", None),  # 90 in YAML 1.1
         ("train.seed=0x10", None),
-        ("fetch.dataset=no", None),  # False in YAML 1.1
+        ("fetch.source=no", None),  # False in YAML 1.1
     ],
 )
 def test_what_dvc_writes_for_an_override_arrives_as_meant_or_is_refused(
@@ -229,8 +276,10 @@ PLACES = [
     *BOUNDS,
     "networks.0",
     "fetch",
-    "fetch.files.0",
-    "fetch.mirrors.0",
+    "dataset",
+    "dataset.files.0",
+    "dataset.mirrors.0",
+    "dataset.class_names.0",
     "train",
     "new",
     "fetch.x",

@@ -23,7 +23,7 @@ HARD = {  # of which the page says that they fail
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in HARD])
 def test_a_garment_is_found_whole_in_a_picture_of_each_kind(kind: str, tmp_path: Path) -> None:
-    images, _ = draw_dataset(3, np.random.default_rng(3))
+    images, _ = draw_dataset(3, 10, np.random.default_rng(3))
     shares = []
     for seed, image in enumerate(torch.from_numpy(images)[:, None]):
         found = []

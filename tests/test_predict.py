@@ -16,7 +16,6 @@ from PIL import Image, ImageDraw, ImageOps
 
 from stages.classifier.weights import read_network
 from stages.common.console import StageError
-from stages.common.fashion_mnist import CLASS_NAMES
 from stages.common.layout import model_file
 from stages.common.params import load_params
 from stages.common.tensors import read_split
@@ -30,10 +29,11 @@ def test_predictions_follow_the_order_of_the_test_set(built: Clone, name: str) -
     rows = list(csv.DictReader(built.read(f"data/predictions/{name}.csv").decode().splitlines()))
     assert list(rows[0]) == ["index", "class_id", "class_name", "confidence"]
     assert [int(row["index"]) for row in rows] == list(range(200))
-    assert all(row["class_name"] == CLASS_NAMES[int(row["class_id"])] for row in rows)
+    class_names = built.params()["dataset"]["class_names"]
+    assert all(row["class_name"] == class_names[int(row["class_id"])] for row in rows)
     assert all(0.1 <= float(row["confidence"]) <= 1 for row in rows)
 
-    test, _ = read_split(built.path / "data/split/test.safetensors")
+    test, _ = read_split(built.path / "data/split/test.safetensors", 10)
     right = sum(
         int(row["class_id"]) == label for row, label in zip(rows, test.labels.tolist(), strict=True)
     )
@@ -198,6 +198,7 @@ def test_own_pictures_are_answered_with_three_classes_each(clone: Clone, own: Pa
     (clone.path / "seen.png").unlink()
     assert clone.git("status", "--porcelain") == "", "the pipeline's own predictions stay"
 
+    class_names = clone.params()["dataset"]["class_names"]
     answers = json.loads(clone.stage("predict", "two_conv", *paths[:2], "--json").stdout)
     assert [answer["file"] for answer in answers] == paths[:2]
     assert all(answer["notes"] == [] for answer in answers)
@@ -205,7 +206,7 @@ def test_own_pictures_are_answered_with_three_classes_each(clone: Clone, own: Pa
         probabilities = [one["probability"] for one in answer["likeliest"]]
         assert probabilities == sorted(probabilities, reverse=True)
         assert answer["unsure"] == (probabilities[0] < 0.7)
-        assert all(one["class_name"] == CLASS_NAMES[one["class_id"]] for one in answer["likeliest"])
+        assert all(one["class_name"] == class_names[one["class_id"]] for one in answer["likeliest"])
 
 
 def test_any_name_is_answered_in_a_line_and_drawn(clone: Clone, own: Path) -> None:
@@ -229,7 +230,7 @@ def test_answers_are_printed_whatever_becomes_of_the_drawing(
 ) -> None:
     params = load_params(built.path / "params.yaml")
     model = built.path / model_file("two_conv")
-    network = read_network(model, "two_conv", params.recipe("two_conv"))
+    network = read_network(model, "two_conv", params)
     (tmp_path / "folder.png").mkdir()
     pictures = [own / "text.png", own / "photo.jpg"]
     with pytest.raises(IsADirectoryError) as refusal:

@@ -19,7 +19,7 @@ def silent(fresh: Clone) -> socket.socket:
         server.settimeout(30)
         mirror = f"http://127.0.0.1:{server.getsockname()[1]}/"
         fresh.set_params(
-            {"fetch.dataset": "fashion-mnist", "fetch.mirrors": [mirror], "fetch.timeout": 600}
+            {"fetch.source": "mirrors", "dataset.mirrors": [mirror], "fetch.timeout": 600}
         )
         (fresh.path / "data").mkdir()
         (fresh.path / "data/params_checked.txt").touch()

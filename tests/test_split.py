@@ -12,9 +12,11 @@ from stages.common.tensors import LabelledImages, read_split
 from stages.raw.idx import read_idx
 from tests.conftest import Clone
 
+CLASS_NAMES = [f"class {label}" for label in range(10)]
+
 
 def read(clone: Clone, name: str) -> LabelledImages:
-    examples, dataset = read_split(clone.path / f"data/split/{name}.safetensors")
+    examples, dataset = read_split(clone.path / f"data/split/{name}.safetensors", 10)
     assert dataset == "synthetic"
     return examples
 
@@ -48,7 +50,8 @@ def test_pixel_statistics_are_those_of_the_training_split(built: Clone) -> None:
 def test_the_seed_decides_which_images_are_set_aside(built: Clone) -> None:
     official = read(built, "train")
     first, again, other = (
-        split.split(official, SplitParams(seed=seed, val_fraction=0.1))[1] for seed in (1, 1, 2)
+        split.split(official, CLASS_NAMES, SplitParams(seed=seed, val_fraction=0.1))[1]
+        for seed in (1, 1, 2)
     )
     assert torch.equal(first.images, again.images)
     assert not torch.equal(first.images, other.images)
@@ -59,4 +62,4 @@ def test_a_split_that_would_be_empty_is_refused(built: Clone) -> None:
     with pytest.raises(
         StageError, match=r"split.val_fraction: 0.1 of the .* leaves one split empty"
     ):
-        split.split(few, SplitParams(seed=1, val_fraction=0.1))
+        split.split(few, CLASS_NAMES, SplitParams(seed=1, val_fraction=0.1))

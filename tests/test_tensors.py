@@ -1,6 +1,7 @@
 """Splits and networks on disk: what is read is whole and ours, or is refused in one line."""
 
 import contextlib
+import functools
 import json
 import math
 import struct
@@ -23,6 +24,8 @@ PARAMS = load_params(REPOSITORY / "params.yaml")
 IMAGES = torch.arange(2 * 784).to(torch.uint8).view(2, 1, 28, 28)
 LABELS = torch.arange(2)
 EXAMPLES = LabelledImages(IMAGES, LABELS)
+
+read_ten_classes = functools.partial(read_split, classes=10)
 
 
 def encode(content: object, images: torch.Tensor, labels: torch.Tensor) -> bytes:
@@ -91,13 +94,13 @@ DAMAGED_SPLITS = {
 def test_a_damaged_split_is_refused_in_one_line(fault: str, tmp_path: Path) -> None:
     content, reason = DAMAGED_SPLITS[fault]
     path = tmp_path / "val.safetensors"
-    message = assert_refused_in_one_line(read_split, path, content, reason, "split")
+    message = assert_refused_in_one_line(read_ten_classes, path, content, reason, "split")
     assert len(message) < len(str(path)) + 250
 
 
 def test_a_split_comes_back_as_it_was(tmp_path: Path) -> None:
     write_split(tmp_path / "val.safetensors", EXAMPLES, "synthetic")
-    examples, dataset = read_split(tmp_path / "val.safetensors")
+    examples, dataset = read_ten_classes(tmp_path / "val.safetensors")
     assert dataset == "synthetic"
     assert torch.equal(examples.images, IMAGES)
     assert torch.equal(examples.labels, LABELS)
@@ -105,25 +108,26 @@ def test_a_split_comes_back_as_it_was(tmp_path: Path) -> None:
 
 def test_only_the_network_that_params_describe_is_read(tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
-    network = build_network("lenet5", PARAMS.lenet5)
+    network = build_network("lenet5", PARAMS)
     write_network(path, "lenet5", network)
-    assert not read_network(path, "lenet5", PARAMS.lenet5).training
+    assert not read_network(path, "lenet5", PARAMS).training
     with pytest.raises(StageError, match="expected the weights of two_conv, found lenet5"):
-        read_network(path, "two_conv", PARAMS.two_conv)
+        read_network(path, "two_conv", PARAMS)
 
-    write_network(path, "two_conv", build_network("two_conv", PARAMS.two_conv))
-    other = PARAMS.two_conv.model_copy(update={"channels": [4, 8]})
+    write_network(path, "two_conv", build_network("two_conv", PARAMS))
+    recipe = PARAMS.two_conv.model_copy(update={"channels": [4, 8]})
+    other = PARAMS.model_copy(update={"two_conv": recipe})
     with pytest.raises(StageError, match=r"\[4, 1, 5, 5\] by params.yaml, found .*; delete it and"):
         read_network(path, "two_conv", other)
 
     write_split(path, EXAMPLES, "synthetic")
     with pytest.raises(StageError, match="expected the weights of lenet5, found no network"):
-        read_network(path, "lenet5", PARAMS.lenet5)
+        read_network(path, "lenet5", PARAMS)
 
     network.layers[0].weight.data[0] = math.nan
     write_network(path, "lenet5", network)
     with pytest.raises(StageError, match=r"found NaN or infinity; .*train@lenet5"):
-        read_network(path, "lenet5", PARAMS.lenet5)
+        read_network(path, "lenet5", PARAMS)
 
 
 @given(start=st.integers(0, len(GOOD)), cut=st.integers(0, 8), put=st.binary(max_size=8))
@@ -133,7 +137,7 @@ def test_a_mutated_split_is_read_or_refused(
     path = tmp_path_factory.getbasetemp() / "mutated.safetensors"
     path.write_bytes(GOOD[:start] + put + GOOD[start + cut :])
     with contextlib.suppress(StageError):
-        read_split(path)
+        read_ten_classes(path)
 
 
 @given(header=st.binary(max_size=200), length=st.none() | st.integers(0, 2**64 - 1))

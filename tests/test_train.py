@@ -55,20 +55,20 @@ def shapes(network: ImageClassifier) -> list[tuple[int, ...]]:
 
 
 def test_two_conv_is_two_convolutions_and_a_linear_layer(params: Params) -> None:
-    network = build_network("two_conv", params.two_conv)
+    network = build_network("two_conv", params)
     assert (count(network, nn.Conv2d), count(network, nn.Linear)) == (2, 1)
     assert count_parameters(network) <= 200_000
 
 
 def test_lenet5_has_the_maps_and_units_of_the_paper(params: Params) -> None:
-    network = build_network("lenet5", params.lenet5)
+    network = build_network("lenet5", params)
     c1, s2, c3, s4, c5, f6, output = (6, 28, 28), (6, 14, 14), (16, 10, 10), (16, 5, 5), 120, 84, 10
     assert shapes(network) == [c1, s2, c3, s4, (c5, 1, 1), (f6,), (output,)]
 
 
 def test_the_classic_lenet5_has_the_trained_weights_of_the_paper(params: Params) -> None:
     recipe = params.lenet5.model_copy(update={"variant": "classic"})
-    network = build_network("lenet5", recipe)
+    network = build_network("lenet5", params.model_copy(update={"lenet5": recipe}))
     c1, s2, c3, s4, c5, f6, output = (6, 28, 28), (6, 14, 14), (16, 10, 10), (16, 5, 5), 120, 84, 10
     assert shapes(network) == [c1, s2, c3, s4, (c5, 1, 1), (f6,), (output,)]
 
@@ -103,8 +103,8 @@ def test_a_gpu_trains_the_same_recipe(clone: Clone) -> None:
 def test_a_network_takes_raw_images_and_carries_the_pixel_statistics(
     built: Clone, name: str
 ) -> None:
-    recipe = load_params(built.path / "params.yaml").recipe(name)
-    network = read_network(built.path / f"models/{name}/model.safetensors", name, recipe)
+    params = load_params(built.path / "params.yaml")
+    network = read_network(built.path / f"models/{name}/model.safetensors", name, params)
     assert network.pixel_mean > 1
     assert network.pixel_std > 1
     assert network(torch.zeros(3, 1, 28, 28, dtype=torch.uint8)).shape == (3, 10)
@@ -209,7 +209,7 @@ def test_without_augmentation_images_stay_as_they_are() -> None:
 
 
 def test_two_conv_flattens_its_maps_without_a_copy(params: Params) -> None:
-    network = build_network("two_conv", params.two_conv)
+    network = build_network("two_conv", params)
     (flatten,) = (module for module in network.modules() if isinstance(module, FlattenChannelsLast))
     seen = []
     flatten.register_forward_hook(lambda _, inputs, flat: seen.append((*inputs, flat)))
@@ -237,7 +237,7 @@ def test_muon_moves_weights_and_sgd_matrices_of_many_rows_norms_and_biases(
     params: Params, name: str, many_rows: list[str]
 ) -> None:
     recipe = params.recipe(name)
-    network = build_network(name, recipe)
+    network = build_network(name, params)
     muon, *sgd = make_optimizers(network, recipe)
     parameters = dict(network.named_parameters())
     assert type(muon) is Muon
@@ -269,7 +269,7 @@ def without_muon(recipe: RecipeParams, **changes: Any) -> RecipeParams:
 
 
 def test_without_muon_weights_decay_and_norms_and_biases_do_not(params: Params) -> None:
-    network = build_network("two_conv", params.two_conv)
+    network = build_network("two_conv", params)
     optimizers = make_optimizers(network, without_muon(params.two_conv, weight_decay=0.1))
     assert {type(optimizer) for optimizer in optimizers} == {SGD}
     moved = [parameter for optimizer in optimizers for parameter in optimizer.parameters]
@@ -310,7 +310,7 @@ def take_a_step(network: nn.Module, recipe: RecipeParams, shards: int) -> torch.
 def test_the_shards_add_up_to_the_step_of_the_whole_batch(params: Params) -> None:
     # Batch norm sees shards, and Muon enlarges small differences.
     recipe = without_muon(params.lenet5, variant="classic")
-    whole = build_network("lenet5", recipe)
+    whole = build_network("lenet5", params.model_copy(update={"lenet5": recipe}))
     sharded = copy.deepcopy(whole)
     before = copy.deepcopy(whole.state_dict())
     assert take_a_step(sharded, recipe, shards=3) == pytest.approx(
@@ -323,7 +323,7 @@ def test_the_shards_add_up_to_the_step_of_the_whole_batch(params: Params) -> Non
 
 
 def test_batch_norm_keeps_the_mean_of_the_shards_statistics(params: Params) -> None:
-    network = build_network("lenet5", params.lenet5)
+    network = build_network("lenet5", params)
     norm = next(module for module in network.modules() if isinstance(module, nn.BatchNorm2d))
     seen = []
     norm.register_forward_hook(

@@ -15,7 +15,7 @@ def main() -> None:
     argparse.ArgumentParser(prog="python -m tools.demo", description=__doc__).parse_args()
     with clone_of("HEAD", "demo") as (clone, environment):
         with modify_yaml(clone / "params.yaml") as params:
-            params["fetch"]["dataset"] = "synthetic"
+            params["fetch"]["source"] = "synthetic"
             params["train"]["epochs"] = EPOCHS
         for command in (["dvc", "repro", "--force"], ["dvc", "metrics", "show"]):
             if subprocess.run(command, cwd=clone, env=environment, check=False).returncode:

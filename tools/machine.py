@@ -13,7 +13,7 @@ from pathlib import Path
 
 from stages.common.console import StageError, run_stage
 from stages.common.determinism import AVX2, ISA, make_torch_deterministic
-from stages.common.params import PARAMS_FILE, Params, RecipeParams, load_params
+from stages.common.params import PARAMS_FILE, Params, load_params
 from tools.commands import run
 
 PROMISED = "its bits are promised on every x86-64 CPU with AVX2"
@@ -64,26 +64,26 @@ def describe_step(name: str, params: Params) -> dict:
     from stages.classifier.image_classifier import build_network
     from stages.classifier.known_bits import use_everyones_bits
 
-    recipe = params.recipe(name)
-    use_everyones_bits(name, recipe, training=True)  # may start this process again
-    promised = params.train.device == "cpu" and is_promised(build_network(name, recipe))
-    return {"step": hash_step(name, recipe), "promised": promised}
+    use_everyones_bits(name, params, training=True)  # may start this process again
+    promised = params.train.device == "cpu" and is_promised(build_network(name, params))
+    return {"step": hash_step(name, params), "promised": promised}
 
 
-def hash_step(name: str, recipe: RecipeParams) -> str:
-    """Hash all that a training step of a recipe leaves behind."""
+def hash_step(name: str, params: Params) -> str:
+    """Hash all that a training step of a network's recipe leaves behind."""
     import torch
 
     from stages.classifier.image_classifier import build_network
-    from stages.common.fashion_mnist import CLASS_NAMES, IMAGE_SIZE
+    from stages.common.mnist_format import IMAGE_SIZE
     from stages.common.tensors import LabelledImages, hash_tensors
     from stages.training.trainer import Trainer
 
+    recipe = params.recipe(name)
     torch.manual_seed(1)
     shape = (recipe.batch_size, 1, IMAGE_SIZE, IMAGE_SIZE)
     images = torch.randint(256, shape, dtype=torch.uint8)
-    labels = torch.randint(len(CLASS_NAMES), (recipe.batch_size,))
-    network = build_network(name, recipe)
+    labels = torch.randint(len(params.dataset.class_names), (recipe.batch_size,))
+    network = build_network(name, params)
     trainer = Trainer(network, LabelledImages(images, labels), recipe, epochs=1, seed=1)
     trainer.run_epoch(1)
     return hash_tensors(list(trainer.state().values()))

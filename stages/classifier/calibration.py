@@ -7,7 +7,7 @@ UNSURE_BELOW = 0.7  # the probability of the likeliest class
 
 
 def measure_calibration(logits: torch.Tensor, labels: torch.Tensor) -> dict[str, float | None]:
-    """Measure what the confidence of answers is worth, of logits, float32 [N, 10].
+    """Measure what the confidence of answers is worth, of logits, float32 [N, C].
 
     Returns
     -------

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from stages.classifier.convolution import fix_convolutions
-from stages.common.params import RecipeParams
+from stages.common.params import Params
 
 
 class ImageClassifier(nn.Module):
@@ -15,7 +15,7 @@ class ImageClassifier(nn.Module):
     Parameters
     ----------
     *layers : nn.Module
-        From normalised images, float32 [N, 1, 28, 28], to logits, float32 [N, 10].
+        From normalised images, float32 [N, 1, 28, 28], to logits, float32 [N, C], of C classes.
     """
 
     def __init__(self, *layers: nn.Module) -> None:
@@ -25,22 +25,23 @@ class ImageClassifier(nn.Module):
         self.layers = nn.Sequential(*layers)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Compute logits, float32 [N, 10], from images, uint8 [N, 1, 28, 28]."""
+        """Compute logits, float32 [N, C], from images, uint8 [N, 1, 28, 28]."""
         pixels = (images.float() - self.pixel_mean) / self.pixel_std
         return self.layers(pixels.contiguous(memory_format=torch.channels_last))
 
 
-def build_network(name: str, recipe: RecipeParams) -> ImageClassifier:
+def build_network(name: str, params: Params) -> ImageClassifier:
     """Build the network of ``stages/networks/<name>.py``, its weights from the global generator."""
-    network = ImageClassifier(*build_layers(name, recipe)).to(memory_format=torch.channels_last)
+    network = ImageClassifier(*build_layers(name, params)).to(memory_format=torch.channels_last)
     fix_convolutions(network)
     return network
 
 
-def build_layers(name: str, recipe: RecipeParams) -> list[nn.Module]:
+def build_layers(name: str, params: Params) -> list[nn.Module]:
     """Build the layers of ``stages/networks/<name>.py`` as they stand there."""
     # By name, so that a stage loads, and depends on, the file of its own network alone.
-    return import_module(f"stages.networks.{name}").layers(recipe)
+    module = import_module(f"stages.networks.{name}")
+    return module.layers(params.recipe(name), len(params.dataset.class_names))
 
 
 def count_parameters(network: nn.Module) -> int:

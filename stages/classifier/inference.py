@@ -23,7 +23,7 @@ class Score(NamedTuple):
 
 
 def compute_logits(network: nn.Module, images: torch.Tensor) -> torch.Tensor:
-    """Compute logits, float32 [N, 10], of images, uint8 [N, 1, 28, 28], in evaluation mode."""
+    """Compute logits, float32 [N, C], of images, uint8 [N, 1, 28, 28], in evaluation mode."""
     network.eval()
     call = torch.inference_mode(network)  # in each thread: the mode is a thread's own
     map_batches = map_in_order if images.is_cpu else map
@@ -33,12 +33,12 @@ def compute_logits(network: nn.Module, images: torch.Tensor) -> torch.Tensor:
 def compute_logits_of_views(
     network: nn.Module, images: torch.Tensor, params: EvaluateParams
 ) -> list[torch.Tensor]:
-    """Compute logits, float32 [N, 10], by each of the views; by the images as they are first."""
+    """Compute logits, float32 [N, C], by each of the views; by the images as they are first."""
     return [compute_logits(network, view) for view in views_of(images, params)]
 
 
 def mean_logits(of_views: Sequence[torch.Tensor]) -> torch.Tensor:
-    """Compute what a network answers with: the mean over the views, float32 [N, 10]."""
+    """Compute what a network answers with: the mean over the views, float32 [N, C]."""
     first, *others = of_views
     return sum(others, first) / len(of_views)
 
@@ -49,7 +49,7 @@ def score(network: nn.Module, examples: LabelledImages) -> Score:
 
 
 def score_logits(logits: torch.Tensor, labels: torch.Tensor) -> Score:
-    """Compute the plain cross-entropy and the accuracy of logits, float32 [N, 10]."""
+    """Compute the plain cross-entropy and the accuracy of logits, float32 [N, C]."""
     loss = F.cross_entropy(logits, labels).item()
     accuracy = (logits.argmax(dim=1) == labels).sum().item() / len(labels)
     return Score(loss, accuracy)

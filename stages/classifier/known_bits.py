@@ -12,8 +12,8 @@ from torch import nn
 from stages.classifier.convolution import fix_convolutions, needs_avx2
 from stages.classifier.image_classifier import build_network
 from stages.common.determinism import AVX2, ISA
-from stages.common.fashion_mnist import IMAGE_SIZE
-from stages.common.params import RecipeParams
+from stages.common.mnist_format import IMAGE_SIZE
+from stages.common.params import Params
 from stages.common.tensors import hash_tensors
 
 REQUIREMENTS = Path("requirements.txt")
@@ -22,7 +22,7 @@ ANSWERS = "ca971cd56d9807a477b9dcd09bdfee9123d9b95d9485217efda7a0aaa05ac7b3"
 STEP = "5cbd8a06a054d3a126105bb0883637a949a6a60b9f615bf2be354866ab95198a"
 
 
-def use_everyones_bits(name: str, recipe: RecipeParams, training: bool) -> None:
+def use_everyones_bits(name: str, params: Params, training: bool) -> None:
     """Make sure that a network's bits are those of all machines, or say that they are others.
 
     Where they need it, the process starts again without AVX-512.
@@ -31,15 +31,15 @@ def use_everyones_bits(name: str, recipe: RecipeParams, training: bool) -> None:
     ----------
     name : str
         The network's.
-    recipe : RecipeParams
-        Its section of ``params.yaml``.
+    params : Params
+        Which describe it.
     training : bool
         Whether gradients count as well, or the network's answers alone.
     """
     if torch.backends.cpu.get_cpu_capability() != "AVX2":
         return  # which has been said already
     image = torch.zeros(1, 1, IMAGE_SIZE, IMAGE_SIZE, dtype=torch.uint8)
-    if os.environ[ISA] != AVX2 and needs_avx2(build_network(name, recipe), image):
+    if os.environ[ISA] != AVX2 and needs_avx2(build_network(name, params), image):
         restart_with_avx2(f"{name}: a layer of it has the same bits everywhere with AVX2's code")
     if not has_known_bits(training):
         if os.environ[ISA] != AVX2:

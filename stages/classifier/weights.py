@@ -6,7 +6,7 @@ import torch
 
 from stages.classifier.image_classifier import ImageClassifier, build_network
 from stages.common.console import file_error
-from stages.common.params import RecipeParams
+from stages.common.params import Params
 from stages.common.tensors import read_tensors, write_tensors
 
 
@@ -15,7 +15,7 @@ def write_network(path: Path, name: str, network: ImageClassifier) -> None:
     write_tensors(path, network.state_dict(), {"network": name})
 
 
-def read_network(path: Path, name: str, recipe: RecipeParams) -> ImageClassifier:
+def read_network(path: Path, name: str, params: Params) -> ImageClassifier:
     """Read a trained network, in evaluation mode.
 
     Raises
@@ -28,7 +28,7 @@ def read_network(path: Path, name: str, recipe: RecipeParams) -> ImageClassifier
     if content.get("network") != name:
         found = content.get("network", "no network")
         raise file_error(path, f"expected the weights of {name}, found {found}", rebuild)
-    network = build_network(name, recipe)
+    network = build_network(name, params)
     expected = network.state_dict()
     for key in sorted(expected.keys() | tensors.keys()):
         wanted, found = _describe(expected.get(key)), _describe(tensors.get(key))

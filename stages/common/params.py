@@ -1,6 +1,8 @@
 """The typed model of ``params.yaml``: every key, its type and its bounds."""
 
 import difflib
+import hashlib
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -20,12 +22,18 @@ from ruamel.yaml import YAML, YAMLError
 from ruamel.yaml.error import MarkedYAMLError
 
 from stages.common.console import StageError
-from stages.common.fashion_mnist import RAW_FILES
+from stages.common.mnist_format import RAW_FILES
 
 PARAMS_FILE = Path("params.yaml")
 
+# The name that stands for one data set alone, and the SHA-256 of its class names and digests.
+FASHION_MNIST = "fashion-mnist"
+ITS_CONTENT = "2e5e3f8891154dc25f3014cb336f2eecd3118b7b85f47f9a58b0dbe932d3847d"
+SYNTHETIC = "synthetic"  # the name of images that are drawn
+
 Real = Annotated[float, Field(allow_inf_nan=False)]
 Fraction = Annotated[Real, Field(ge=0, lt=1)]
+ClassName = Annotated[str, StringConstraints(min_length=1, max_length=40)]
 Maps = Annotated[int, Field(ge=1, le=1024)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Mirror = Annotated[HttpUrl, Strict(False)]  # strict mode would want an object, YAML has text
@@ -37,6 +45,56 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
+class FileParams(Section):
+    """A raw file and what it must be."""
+
+    name: str
+    sha256: Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]
+
+
+class DatasetParams(Section):
+    """What is classified."""
+
+    name: Annotated[str, StringConstraints(pattern="^[a-z0-9][a-z0-9_-]*$", max_length=40)]
+    class_names: Annotated[list[ClassName], Field(min_length=2, max_length=256)]
+    mirror_alike: bool
+    mirrors: list[Mirror]
+    files: list[FileParams]
+
+    @field_validator("class_names")
+    @classmethod
+    def _can_be_told_apart(cls, names: list[str]) -> list[str]:
+        for name in names:
+            if not name.isprintable() or name != name.strip():
+                raise ValueError(f"{name!r}: should be printable, without space around it")
+        if len(set(names)) < len(names):
+            raise ValueError("a name is listed twice")
+        return names
+
+    @field_validator("files")
+    @classmethod
+    def _are_the_raw_files(cls, files: list[FileParams]) -> list[FileParams]:
+        if sorted(file.name for file in files) != sorted(RAW_FILES):
+            raise ValueError(f"should be these, each once: {', '.join(RAW_FILES)}")
+        return files
+
+    @model_validator(mode="after")
+    def _bear_their_own_name(self) -> "DatasetParams":
+        if self.name == SYNTHETIC:
+            raise ValueError(f"name: {SYNTHETIC} stands for images that are drawn; choose another")
+        if self.name == FASHION_MNIST and self._content() != ITS_CONTENT:
+            raise ValueError(
+                f"name: {FASHION_MNIST} stands for its own class names and files alone, and these "
+                "are others; give yours a name of its own"
+            )
+        return self
+
+    def _content(self) -> str:
+        digests = {file.name: file.sha256 for file in self.files}
+        text = json.dumps([self.class_names, digests], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
 class SyntheticParams(Section):
     """The size of the synthetic data set and the seed it is drawn from."""
 
@@ -45,29 +103,13 @@ class SyntheticParams(Section):
     test_images: Annotated[int, Field(ge=10, le=100_000)]
 
 
-class FileParams(Section):
-    """A raw file and what it must be."""
-
-    name: str
-    sha256: Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]
-
-
 class FetchParams(Section):
-    """Where the raw files come from and what they must be."""
+    """Where the raw files come from."""
 
-    dataset: Literal["fashion-mnist", "synthetic"]
-    mirrors: Annotated[list[Mirror], Field(min_length=1)]
+    source: Literal["mirrors", "synthetic"]
     timeout: Annotated[Real, Field(ge=0.1, le=600)]
     retries: Annotated[int, Field(ge=0, le=10)]
-    files: list[FileParams]
     synthetic: SyntheticParams
-
-    @field_validator("files")
-    @classmethod
-    def _are_the_raw_files(cls, files: list[FileParams]) -> list[FileParams]:
-        if sorted(file.name for file in files) != sorted(RAW_FILES):
-            raise ValueError(f"should be these, each once: {', '.join(RAW_FILES)}")
-        return files
 
 
 class SplitParams(Section):
@@ -149,6 +191,7 @@ class Params(Section):
     """The whole of ``params.yaml``. A network is a section whose model is a ``RecipeParams``."""
 
     networks: Annotated[list[str], Field(min_length=1)]
+    dataset: DatasetParams
     fetch: FetchParams
     split: SplitParams
     train: TrainParams
@@ -168,6 +211,21 @@ class Params(Section):
         if len(set(networks)) < len(networks):
             raise ValueError("a name is listed twice")
         return networks
+
+    @model_validator(mode="after")
+    def _mirror_what_stays_the_same(self) -> "Params":
+        flips = [f"{name}.flip" for name in self.networks if self.recipe(name).flip]
+        flips += ["evaluate.flip"] if self.evaluate.flip else []
+        if flips and not self.dataset.mirror_alike:
+            raise ValueError(
+                "dataset.mirror_alike: false, as a mirror image shows another thing; "
+                f"so set {' and '.join(flips)} to false"
+            )
+        return self
+
+    def name_of_images(self) -> str:
+        """Name the images as metrics and pictures do: the data set, or that they are drawn."""
+        return SYNTHETIC if self.fetch.source == SYNTHETIC else self.dataset.name
 
     def recipe(self, network: str) -> RecipeParams:
         """Return the section of a network.
@@ -239,7 +297,8 @@ def _describe(problem: dict[str, Any]) -> str:
     if problem["type"] == "missing":
         return f"{key}: missing"
     if problem["type"] == "value_error":
-        return f"{key}: {problem['ctx']['error']}"
+        error = str(problem["ctx"]["error"])
+        return f"{key}: {error}" if problem["loc"] else error  # which names keys itself
     if problem["type"] == "model_type":
         return f"{key}: should be a section of keys, not {problem['input']!r:.80}"
     message = problem["msg"].replace("Input should", "should")

@@ -11,8 +11,8 @@ import safetensors.torch
 import torch
 
 from stages.common.console import StageError, file_error
-from stages.common.fashion_mnist import CLASS_NAMES, IMAGE_SIZE
 from stages.common.files import write_bytes
+from stages.common.mnist_format import IMAGE_SIZE
 
 METADATA_KEY = "content"  # one key only: with several, their order varies from process to process
 
@@ -85,8 +85,8 @@ def write_split(path: Path, examples: LabelledImages, dataset: str) -> None:
     write_tensors(path, tensors, {"dataset": dataset})
 
 
-def read_split(path: Path) -> tuple[LabelledImages, str]:
-    """Read one split and the name of its data set.
+def read_split(path: Path, classes: int) -> tuple[LabelledImages, str]:
+    """Read one split, whose labels are below ``classes``, and the name of its data set.
 
     Raises
     ------
@@ -116,6 +116,6 @@ def read_split(path: Path) -> tuple[LabelledImages, str]:
     if len(examples.images) != len(examples.labels):
         counts = f"{len(examples.images)} images and {len(examples.labels)} labels"
         raise file_error(path, f"expected as many images as labels, found {counts}", "split")
-    if examples.labels.min() < 0 or examples.labels.max() >= len(CLASS_NAMES):
-        raise file_error(path, f"expected labels from 0 to {len(CLASS_NAMES) - 1}", "split")
+    if examples.labels.min() < 0 or examples.labels.max() >= classes:
+        raise file_error(path, f"expected labels from 0 to {classes - 1}", "split")
     return examples, dataset

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from stages.common.fashion_mnist import CLASS_NAMES
 from stages.common.params import LeNet5Params
 
 # The maps of S2 that each map of C3 sees: table I of LeCun et al. 1998.
@@ -17,18 +16,19 @@ C3_CONNECTIONS = (
 )
 
 
-def layers(recipe: LeNet5Params) -> list[nn.Module]:
-    """List the layers from normalised images, float32 [N, 1, 28, 28], to logits, float32 [N, 10].
+def layers(recipe: LeNet5Params, classes: int) -> list[nn.Module]:
+    """List the layers from normalised images, float32 [N, 1, 28, 28], to logits, [N, classes].
 
     Both variants have the paper's maps and units. ``modern`` has batch norm, ReLU in place
     of the scaled tanh, max pooling in place of the trained average, and C3 connected to all of S2's
     maps; ``classic`` has the paper's own layers. Both have a linear output layer in place of the
     radial basis functions, whose centres are drawings of characters.
     """
-    return _classic_layers(recipe) if recipe.variant == "classic" else _modern_layers(recipe)
+    make = _classic_layers if recipe.variant == "classic" else _modern_layers
+    return make(recipe, classes)
 
 
-def _modern_layers(recipe: LeNet5Params) -> list[nn.Module]:
+def _modern_layers(recipe: LeNet5Params, classes: int) -> list[nn.Module]:
     return [
         nn.Conv2d(1, 6, 5, padding=2, bias=False),  # C1; the paper pads its images to 32x32
         nn.MaxPool2d(2),  # S2, ahead of norm and activation, which quarters their work
@@ -46,11 +46,11 @@ def _modern_layers(recipe: LeNet5Params) -> list[nn.Module]:
         nn.Linear(120, 84, bias=False),  # F6
         nn.BatchNorm1d(84),
         nn.ReLU(),
-        nn.Linear(84, len(CLASS_NAMES)),
+        nn.Linear(84, classes),
     ]
 
 
-def _classic_layers(recipe: LeNet5Params) -> list[nn.Module]:
+def _classic_layers(recipe: LeNet5Params, classes: int) -> list[nn.Module]:
     classic = [
         nn.Conv2d(1, 6, 5, padding=2),  # C1
         ScaledTanh(),
@@ -66,7 +66,7 @@ def _classic_layers(recipe: LeNet5Params) -> list[nn.Module]:
         nn.Dropout(recipe.dropout),
         nn.Linear(120, 84),  # F6
         ScaledTanh(),
-        nn.Linear(84, len(CLASS_NAMES)),
+        nn.Linear(84, classes),
     ]
     for layer in classic:
         if isinstance(layer, (nn.Conv2d, nn.Linear)):  # the paper's appendix A, C3 as if connected

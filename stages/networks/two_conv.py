@@ -3,12 +3,12 @@
 import torch
 from torch import nn
 
-from stages.common.fashion_mnist import CLASS_NAMES, IMAGE_SIZE
+from stages.common.mnist_format import IMAGE_SIZE
 from stages.common.params import TwoConvParams
 
 
-def layers(recipe: TwoConvParams) -> list[nn.Module]:
-    """List the layers from normalised images, float32 [N, 1, 28, 28], to logits, float32 [N, 10].
+def layers(recipe: TwoConvParams, classes: int) -> list[nn.Module]:
+    """List the layers from normalised images, float32 [N, 1, 28, 28], to logits, [N, classes].
 
     The first convolution is pooled before its norm and activation, which quarters their work; the
     second halves the image by its stride, at a quarter of the work of pooling after it.
@@ -25,7 +25,7 @@ def layers(recipe: TwoConvParams) -> list[nn.Module]:
         nn.ReLU(),
         FlattenChannelsLast(),
         nn.Dropout(recipe.dropout),
-        nn.Linear(second * (IMAGE_SIZE // 4) ** 2, len(CLASS_NAMES)),
+        nn.Linear(second * (IMAGE_SIZE // 4) ** 2, classes),
     ]
 
 

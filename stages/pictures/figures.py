@@ -15,7 +15,6 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from PIL import Image
 
-from stages.common.fashion_mnist import CLASS_NAMES
 from stages.common.files import replacing
 from stages.common.tensors import LabelledImages
 
@@ -31,6 +30,7 @@ STYLE = {
     "axes.grid": True,
     "grid.alpha": 0.3,
     "figure.dpi": 110,
+    "text.parse_math": False,  # names are anyone's, and may hold a $
 }
 SAMPLES_PER_CLASS = 12
 PREDICTIONS_GRID = (6, 12)  # rows and columns
@@ -38,6 +38,7 @@ TITLED_COLUMNS = 3  # or more
 TITLED_WIDTH, TITLED_HEIGHT = 4.2, 2.8  # inches of a picture beside what was seen of it
 TITLE_WIDTH = 60  # characters in a line
 MOST_TITLED = 300  # takes half a minute
+LARGEST_CONFUSION = 50  # classes; the cells of more are smaller
 FILTER_COLUMNS = 8
 
 
@@ -50,18 +51,22 @@ def network_colour(name: str) -> str:
 def picture(path: Path, width: float, height: float) -> Iterator[Figure]:
     """Yield a figure, in inches; write it as a PNG of the same bytes every time."""
     # Our style alone: a user's matplotlibrc must not change what is hashed.
-    with mpl.rc_context({**mpl.rcParamsDefault, **STYLE, "backend": "agg"}):
+    style = mpl.rc_context({**mpl.rcParamsDefault, **STYLE, "backend": "agg"})
+    with style, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # a box stands for such a letter
         figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
         yield figure
         with replacing(path) as temporary:
             figure.savefig(temporary, format="png", metadata={"Software": None})
 
 
-def draw_samples(path: Path, examples: LabelledImages, dataset: str) -> None:
+def draw_samples(
+    path: Path, dataset: str, class_names: Sequence[str], examples: LabelledImages
+) -> None:
     """Draw a row of images of each class, the first ones of the training split."""
-    with picture(path, 10, 9) as figure:
-        grid = figure.subplots(len(CLASS_NAMES), SAMPLES_PER_CLASS)
-        for label, name in enumerate(CLASS_NAMES):
+    with picture(path, 10, 0.9 * len(class_names)) as figure:
+        grid = figure.subplots(len(class_names), SAMPLES_PER_CLASS)
+        for label, name in enumerate(class_names):
             images = examples.images[examples.labels == label]
             for column, axes in enumerate(grid[label]):
                 _clear(axes)
@@ -87,17 +92,20 @@ def draw_curves(path: Path, name: str, dataset: str, history: Sequence[dict[str,
         figure.suptitle(f"{name} on {dataset}")
 
 
-def draw_confusion(path: Path, name: str, dataset: str, counts: torch.Tensor) -> None:
-    """Draw counts, int64 [10, 10], of test images by true (rows) and predicted class (columns)."""
+def draw_confusion(
+    path: Path, name: str, dataset: str, class_names: Sequence[str], counts: torch.Tensor
+) -> None:
+    """Draw counts, int64 [C, C], of test images by true (rows) and predicted class (columns)."""
     shares = counts / counts.sum(dim=1, keepdim=True).clamp(min=1)
-    with picture(path, 8.5, 8) as figure:
+    edge = 0.8 * max(10, min(len(class_names), LARGEST_CONFUSION))
+    with picture(path, edge + 0.5, edge) as figure:
         axes = figure.subplots()
         shades = LinearSegmentedColormap.from_list(name, ["white", network_colour(name)])
         axes.imshow(shares, cmap=shades, vmin=0, vmax=1)
         axes.grid(visible=False)
-        classes = range(len(CLASS_NAMES))
-        labels = [f"{CLASS_NAMES[i]}  {shares[i, i]:.1%}" for i in classes]
-        axes.set_xticks(classes, CLASS_NAMES, rotation=45, ha="right")
+        classes = range(len(class_names))
+        labels = [f"{class_names[i]}  {shares[i, i]:.1%}" for i in classes]
+        axes.set_xticks(classes, class_names, rotation=45, ha="right")
         axes.set_yticks(classes, labels)
         axes.set(xlabel="predicted class", ylabel="true class and recall")
         axes.set_title(f"{name} on the test split of {dataset}")
@@ -123,6 +131,7 @@ def draw_filters(path: Path, name: str, weights: torch.Tensor) -> None:
 def draw_predictions(
     path: Path,
     title: str,
+    class_names: Sequence[str],
     examples: LabelledImages,
     predicted: torch.Tensor,
     confidence: torch.Tensor,
@@ -139,11 +148,11 @@ def draw_predictions(
                 continue
             _show_image(axes, examples.images[index])
             label, truth = predicted[index], examples.labels[index]
-            answer = f"{CLASS_NAMES[label]} {confidence[index]:.0%}"
+            answer = f"{class_names[label]} {confidence[index]:.0%}"
             if label == truth:
                 axes.set_title(answer, fontsize=8, color=RIGHT_COLOUR)
             else:
-                answer = f"{answer}\nis {CLASS_NAMES[truth]}"
+                answer = f"{answer}\nis {class_names[truth]}"
                 axes.set_title(answer, fontsize=8, color=WRONG_COLOUR, fontweight="bold")
         figure.suptitle(title)
 
@@ -160,15 +169,14 @@ def draw_titled(
     columns = max(TITLED_COLUMNS, round(math.sqrt(len(pairs) * TITLED_HEIGHT / TITLED_WIDTH)))
     rows = math.ceil(len(pairs) / columns)
     size = TITLED_WIDTH * columns, TITLED_HEIGHT * rows
-    with warnings.catch_warnings(), picture(path, *size) as figure:
-        warnings.filterwarnings("ignore", "Glyph .* missing")  # a box stands for such a letter
+    with picture(path, *size) as figure:
         for index, axes in enumerate(figure.subplots(rows, columns, squeeze=False).flat):
             _clear(axes)
             if index < len(pairs):
                 _show_pair(axes, *pairs[index])
                 name, answer = titles[index]
                 lines = [textwrap.fill(text, TITLE_WIDTH) for text in (name, answer)]
-                axes.set_title("\n".join(lines), fontsize=8, parse_math=False)
+                axes.set_title("\n".join(lines), fontsize=8)
 
 
 def _clear(axes: Axes) -> None:

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812, the field's name for it
 from PIL import Image
 
-from stages.common.fashion_mnist import IMAGE_SIZE
+from stages.common.mnist_format import IMAGE_SIZE
 
 # Lengths are in pixels of a picture that is made so small, which averages its noise, too.
 LONGEST_EDGE = 160

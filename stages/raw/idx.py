@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from stages.common.console import StageError, file_error
-from stages.common.fashion_mnist import IMAGE_SIZE
+from stages.common.mnist_format import IMAGE_SIZE
 
 UNSIGNED_BYTE = 0x08
 MAX_BYTES = 1 << 30  # refuse headers that promise more than this: 1.3 million images

@@ -1,4 +1,4 @@
-"""A stand-in for Fashion-MNIST that needs no network: garment silhouettes, drawn from a seed.
+"""A stand-in for the data set that needs no network: garment silhouettes, drawn from a seed.
 
 Everything here is integers and operations that IEEE 754 rounds correctly (no sine, no logarithm),
 so that every CPU draws the same bytes.
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from stages.common.fashion_mnist import CLASS_NAMES, IMAGE_SIZE
+from stages.common.mnist_format import IMAGE_SIZE
 
 Polygon = Sequence[tuple[float, float]]  # convex; x to the right, y down, both from -1 to 1
 
@@ -24,7 +24,7 @@ LONG_SLEEVES = [
 COLLAR = [(-0.2, -0.9), (0.2, -0.9), (0.26, -0.66), (-0.26, -0.66)]
 SOLE = [(-0.9, 0.38), (0.9, 0.38), (0.9, 0.55), (-0.9, 0.55)]
 
-SILHOUETTES: dict[str, Sequence[Polygon]] = {
+SILHOUETTES: dict[str, Sequence[Polygon]] = {  # in the order of Fashion-MNIST's classes
     "T-shirt/top": [TORSO, *SHORT_SLEEVES],
     "Trouser": [
         [(-0.4, -0.9), (0.4, -0.9), (0.42, -0.6), (-0.42, -0.6)],
@@ -66,7 +66,9 @@ SILHOUETTES: dict[str, Sequence[Polygon]] = {
 }
 
 
-def draw_dataset(count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def draw_dataset(
+    count: int, classes: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
     """Draw ``count`` images, the classes as even as can be and in random order.
 
     Returns
@@ -76,12 +78,24 @@ def draw_dataset(count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.n
     labels : uint8 [count]
         The class of each image.
     """
-    labels = rng.permutation(np.arange(count) % len(CLASS_NAMES)).astype(np.uint8)
+    labels = rng.permutation(np.arange(count) % classes).astype(np.uint8)
     images = np.empty((count, IMAGE_SIZE, IMAGE_SIZE), np.uint8)
-    for label, name in enumerate(CLASS_NAMES):
+    for label in range(classes):
         chosen = labels == label
-        images[chosen] = draw_garments(SILHOUETTES[name], int(chosen.sum()), rng)
+        images[chosen] = draw_garments(silhouette(label), int(chosen.sum()), rng)
     return images, labels
+
+
+def silhouette(label: int) -> list[Polygon]:
+    """Return what a class shows: the garments of its number's digits, side by side."""
+    garments = list(SILHOUETTES.values())
+    digits = [int(digit) for digit in str(label)]
+    middles = [2 * place + 1 - len(digits) for place in range(len(digits))]
+    return [
+        [((x + middle) / len(digits), y) for x, y in polygon]
+        for middle, digit in zip(middles, digits, strict=True)
+        for polygon in garments[digit]
+    ]
 
 
 def draw_garments(polygons: Sequence[Polygon], count: int, rng: np.random.Generator) -> np.ndarray:

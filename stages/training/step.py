@@ -8,7 +8,7 @@ import torch.nn.functional as F  # noqa: N812, the field's name for it
 from torch import nn
 
 from stages.common.console import StageError
-from stages.common.fashion_mnist import IMAGE_SIZE
+from stages.common.mnist_format import IMAGE_SIZE
 from stages.common.workers import map_in_order
 from stages.training.augmentation import Batch
 from stages.training.dropout import OwnDropout

@@ -34,10 +34,8 @@ def main() -> None:
 
     make_torch_deterministic()
     params = load_params()
-    networks = {
-        name: read_network(model_file(name), name, params.recipe(name)) for name in params.networks
-    }
-    examples, _ = read_split(split_file(options.split))
+    networks = {name: read_network(model_file(name), name, params) for name in params.networks}
+    examples, _ = read_split(split_file(options.split), len(params.dataset.class_names))
     examples = examples.take(slice(options.images))
     itself = {"itself": [OwnPicture(image, [], None) for image in examples.images]}
     seen = itself | {kind: see(kind, examples.images) for kind in KINDS}

@@ -1,17 +1,5 @@
-"""Facts about Fashion-MNIST (Xiao et al. 2017, https://arxiv.org/abs/1708.07747)."""
+"""The format that MNIST and its successors share: four files of grey images and their labels."""
 
-CLASS_NAMES = (
-    "T-shirt/top",
-    "Trouser",
-    "Pullover",
-    "Dress",
-    "Coat",
-    "Sandal",
-    "Shirt",
-    "Sneaker",
-    "Bag",
-    "Ankle boot",
-)
 IMAGE_SIZE = 28  # pixels, both ways
 
 TRAIN_IMAGES = "train-images-idx3-ubyte.gz"

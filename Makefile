@@ -97,7 +97,7 @@ test-farm: $(FARM) ## Try experiments on several machines, with kills, forgeries
 
 .PHONY: test-readme
 test-readme: $(SETUP) ## Run every command of the README and docs/ in new clones: some ten minutes
-	pytest -m slow --numprocesses 0 -o faulthandler_timeout=3600 tests/test_readme.py
+	pytest -m slow --numprocesses 0 -o faulthandler_timeout=3600 tests/test_readme.py tests/test_another_data_set.py
 
 FUZZED := $(addprefix tests/test_,idx.py tensors.py params.py files.py)
 .PHONY: test-fuzz

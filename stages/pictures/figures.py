@@ -38,7 +38,7 @@ TITLED_COLUMNS = 3  # or more
 TITLED_WIDTH, TITLED_HEIGHT = 4.2, 2.8  # inches of a picture beside what was seen of it
 TITLE_WIDTH = 60  # characters in a line
 MOST_TITLED = 300  # takes half a minute
-LARGEST_CONFUSION = 50  # classes; the cells of more are smaller
+MOST_CLASSES = 50  # that have a row of samples, and cells of full size
 FILTER_COLUMNS = 8
 
 
@@ -64,9 +64,10 @@ def draw_samples(
     path: Path, dataset: str, class_names: Sequence[str], examples: LabelledImages
 ) -> None:
     """Draw a row of images of each class, the first ones of the training split."""
-    with picture(path, 10, 0.9 * len(class_names)) as figure:
-        grid = figure.subplots(len(class_names), SAMPLES_PER_CLASS)
-        for label, name in enumerate(class_names):
+    shown = class_names[:MOST_CLASSES]
+    with picture(path, 10, 0.9 * len(shown)) as figure:
+        grid = figure.subplots(len(shown), SAMPLES_PER_CLASS)
+        for label, name in enumerate(shown):
             images = examples.images[examples.labels == label]
             for column, axes in enumerate(grid[label]):
                 _clear(axes)
@@ -97,7 +98,7 @@ def draw_confusion(
 ) -> None:
     """Draw counts, int64 [C, C], of test images by true (rows) and predicted class (columns)."""
     shares = counts / counts.sum(dim=1, keepdim=True).clamp(min=1)
-    edge = 0.8 * max(10, min(len(class_names), LARGEST_CONFUSION))
+    edge = 0.8 * max(10, min(len(class_names), MOST_CLASSES))
     with picture(path, edge + 0.5, edge) as figure:
         axes = figure.subplots()
         shades = LinearSegmentedColormap.from_list(name, ["white", network_colour(name)])

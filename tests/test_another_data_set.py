@@ -7,11 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image, ImageDraw, ImageFont
 
 from stages.common.params import load_params
-from stages.common.tensors import read_split
+from stages.common.tensors import LabelledImages, read_split
+from stages.pictures.figures import draw_confusion, draw_predictions, draw_samples
 from stages.raw.idx import read_images, read_labels
+from stages.raw.synthetic import draw_dataset
 from tests.conftest import Clone, copy
 from tests.test_pipeline import ran
 from tests.test_readme import (
@@ -22,6 +25,7 @@ from tests.test_readme import (
     read_steps,
     run_block,
 )
+from tests.test_structure import changed_stages
 
 LETTERS = [*"abcdefg"]
 SECTION = re.compile(r"^dataset:\n(?:[ -].*\n)+", re.MULTILINE)
@@ -118,6 +122,31 @@ def test_the_section_of_mnist_that_the_page_shows_is_taken(source: Clone, tmp_pa
     before = clone.read("params.yaml")
     clone.set_params({"dataset.name": "mnist"})
     assert clone.read("params.yaml") == before, "laid out as DVC writes it"
+
+
+def test_another_mirror_triggers_no_training(clone: Clone) -> None:
+    clone.set_params({"dataset.mirrors": []})
+    assert changed_stages(clone) == {"check", "fetch"}
+
+
+def test_drawn_classes_can_be_told_apart_however_many_they_are() -> None:
+    rng = np.random.default_rng(1)
+    (images, labels), (others, expected) = (draw_dataset(1200, 120, rng) for _ in range(2))
+    means = np.stack([images[labels == label].mean(axis=0) for label in range(120)])
+    distances = ((others[:, None] / 255 - means / 255) ** 2).sum(axis=(2, 3))
+    assert (distances.argmin(axis=1) == expected).mean() > 10 / 120
+
+
+def test_any_class_names_are_drawn_as_they_are(tmp_path: Path, recwarn) -> None:
+    names = ["$x^$", "a $5 bill", "\u3042", "W" * 40]  # the third is in no font here
+    labels = torch.arange(24) % 4
+    examples = LabelledImages(torch.zeros(24, 1, 28, 28, dtype=torch.uint8), labels)
+    draw_samples(tmp_path / "samples.png", "mine", names, examples)
+    draw_confusion(tmp_path / "confusion.png", "lenet5", "mine", names, torch.eye(4).long())
+    draw_predictions(
+        tmp_path / "predictions.png", "mine", names, examples, labels.flip(0), torch.ones(24)
+    )
+    assert not [one for one in recwarn if one.category is UserWarning]
 
 
 @pytest.mark.slow

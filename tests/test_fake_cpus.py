@@ -31,6 +31,8 @@ RECIPES = [
     ("two_conv", {"channels": [32, 256], "batch_size": 64, "shards": 8}),
     ("two_conv", {"channels": [28, 128], "batch_size": 100, "shards": 1}),
     ("two_conv", {"channels": [256, 32], "batch_size": 64}),
+    ("two_conv", {"classes": 256}),
+    ("lenet5", {"classes": 47}),
     ("lenet5", {}),
     ("lenet5", {"batch_size": 100, "shards": 3, "dropout": 0.2}),
     ("lenet5", {"batch_size": 100, "shards": 1, "muon": {"learning_rate": 0.0}}),
@@ -57,8 +59,10 @@ for name, changes in json.loads(sys.argv[2]):
     recipe = params.recipe(name)
     if "muon" in changes:
         changes["muon"] = recipe.muon.model_copy(update=changes["muon"])
-    changed = params.model_copy(update={name: recipe.model_copy(update=changes)})
-    recipe = changed.recipe(name)
+    class_names = [*map(str, range(changes.pop("classes", 10)))]
+    recipe = recipe.model_copy(update=changes)
+    dataset = params.dataset.model_copy(update={"class_names": class_names})
+    changed = params.model_copy(update={name: recipe, "dataset": dataset})
     torch.manual_seed(1)
     examples = train.take(slice(2 * recipe.batch_size))
     trainer = Trainer(build_network(name, changed), examples, recipe, epochs=1, seed=1)

@@ -26,9 +26,8 @@ from stages.common.mnist_format import RAW_FILES
 
 PARAMS_FILE = Path("params.yaml")
 
-# The name that stands for one data set alone, and the SHA-256 of its class names and digests.
-FASHION_MNIST = "fashion-mnist"
-ITS_CONTENT = "2e5e3f8891154dc25f3014cb336f2eecd3118b7b85f47f9a58b0dbe932d3847d"
+FASHION_MNIST = "fashion-mnist"  # a name that stands for these class names and digests alone
+FASHION_MNIST_SHA256 = "2e5e3f8891154dc25f3014cb336f2eecd3118b7b85f47f9a58b0dbe932d3847d"
 SYNTHETIC = "synthetic"  # the name of images that are drawn
 
 Real = Annotated[float, Field(allow_inf_nan=False)]
@@ -82,14 +81,14 @@ class DatasetParams(Section):
     def _bear_their_own_name(self) -> "DatasetParams":
         if self.name == SYNTHETIC:
             raise ValueError(f"name: {SYNTHETIC} stands for images that are drawn; choose another")
-        if self.name == FASHION_MNIST and self._content() != ITS_CONTENT:
+        if self.name == FASHION_MNIST and self._sha256() != FASHION_MNIST_SHA256:
             raise ValueError(
                 f"name: {FASHION_MNIST} stands for its own class names and files alone, and these "
                 "are others; give yours a name of its own"
             )
         return self
 
-    def _content(self) -> str:
+    def _sha256(self) -> str:
         digests = {file.name: file.sha256 for file in self.files}
         text = json.dumps([self.class_names, digests], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
@@ -104,7 +103,7 @@ class SyntheticParams(Section):
 
 
 class FetchParams(Section):
-    """Where the raw files come from."""
+    """How the raw files are brought or drawn."""
 
     source: Literal["mirrors", "synthetic"]
     timeout: Annotated[Real, Field(ge=0.1, le=600)]

@@ -8,15 +8,20 @@ import torch
 from torch import nn
 
 from stages.classifier.calibration import measure_calibration
-from stages.classifier.inference import Score, answer, score_logits
+from stages.classifier.image_classifier import count_parameters
+from stages.classifier.inference import (
+    Score,
+    compute_logits_of_views,
+    mean_logits,
+    score_logits,
+)
 from stages.classifier.known_bits import use_everyones_bits
-from stages.classifier.network import count_parameters
 from stages.classifier.weights import read_network
 from stages.common.console import StageError, format_table, run_stage
 from stages.common.determinism import make_torch_deterministic
 from stages.common.fashion_mnist import CLASS_NAMES, IMAGE_SIZE
 from stages.common.files import write_csv, write_json
-from stages.common.history import CURVES, read_history
+from stages.common.history import read_history, write_curves
 from stages.common.inputs import Inputs
 from stages.common.layout import (
     CALIBRATION_FOLDER,
@@ -50,9 +55,10 @@ def main() -> None:
     logits, scores, one_view_scores, calibration = {}, {}, {}, {}
     for split, examples in splits.items():
         labels = examples.labels
-        one_view, logits[split] = answer(network, examples.images, params.evaluate.views)
+        of_views = compute_logits_of_views(network, examples.images, params.evaluate)
+        logits[split] = mean_logits(of_views)
         scores[split] = score_logits(logits[split], labels)
-        one_view_scores[split] = score_logits(one_view, labels)
+        one_view_scores[split] = score_logits(of_views[0], labels)
         calibration[split] = measure_calibration(logits[split], labels)
     actual, predicted = splits["test"].labels, logits["test"].argmax(dim=1)
 
@@ -102,8 +108,8 @@ def write_metrics(path: Path, dataset: str, scores: dict[str, Score], parameters
     for split, (loss, _) in scores.items():
         if not math.isfinite(loss):
             raise StageError(
-                f"{path}: the loss on the {split} split is {loss}; lower the learning rate "
-                "in params.yaml and run `dvc repro`"
+                f"{path}: the loss on the {split} split is {loss}; lower {path.stem}."
+                "sgd.learning_rate in params.yaml and run `dvc repro`"
             )
     by_split = rounded({split: score._asdict() for split, score in scores.items()})
     write_json(path, {"dataset": dataset, **by_split, "parameters": parameters})
@@ -115,12 +121,6 @@ def rounded(measured: dict[str, dict[str, float | None]]) -> dict[str, dict[str,
         split: {name: value and round(value, DIGITS) for name, value in of_split.items()}
         for split, of_split in measured.items()
     }
-
-
-def write_curves(path: Path, history: list[dict[str, float]]) -> None:
-    """Write the two losses and the two accuracies of each epoch, for ``dvc plots``."""
-    rows = ([int(row["epoch"]), *(row[name] for name in CURVES)] for row in history)
-    write_csv(path, ("epoch", *CURVES), rows)
 
 
 def write_confusion(path: Path, actual: torch.Tensor, predicted: torch.Tensor) -> None:

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from stages.classifier.calibration import UNSURE_BELOW
-from stages.classifier.inference import answer
+from stages.classifier.inference import compute_logits_of_views, mean_logits
 from stages.classifier.known_bits import use_everyones_bits
 from stages.classifier.weights import read_network
 from stages.common.console import StageError, printable, run_stage
@@ -67,7 +67,7 @@ def parse_arguments() -> argparse.Namespace:
 def classify_test_images(network: nn.Module, inputs: Inputs, name: str) -> None:
     """Classify the test split; write the answers, and draw the first ones and the worst ones."""
     test, dataset = read_split(split_file("test"))
-    _, logits = answer(network, test.images, inputs.params.evaluate.views)
+    logits = mean_logits(compute_logits_of_views(network, test.images, inputs.params.evaluate))
     predicted = logits.argmax(dim=1)  # as evaluate does: after the softmax there can be ties
     confidence = logits.softmax(dim=1).amax(dim=1)
     wrong = (predicted != test.labels).nonzero()[:, 0]
@@ -120,7 +120,7 @@ def classify_pictures(
     answers = {}
     if pictures:
         batch = torch.stack([picture.image for picture in pictures.values()])
-        _, logits = answer(network, batch, params.evaluate.views)
+        logits = mean_logits(compute_logits_of_views(network, batch, params.evaluate))
         described = map(describe, logits.softmax(dim=1), pictures.values())
         answers = dict(zip(pictures, described, strict=True))
     if as_json:

@@ -11,7 +11,7 @@ from stages.classifier.calibration import measure_calibration
 from stages.classifier.inference import compute_logits
 from stages.classifier.views import views_of
 from stages.classifier.weights import read_network
-from stages.common.params import load_params
+from stages.common.params import EvaluateParams, load_params
 from stages.common.tensors import read_split
 from stages.evaluate import first_filters
 from tests.conftest import Clone
@@ -61,17 +61,21 @@ def test_the_last_point_of_the_curves_is_the_metric_of_one_view(built: Clone, na
 def test_with_one_view_the_metrics_are_those_beside_them(clone: Clone) -> None:
     one_view = clone.read("metrics/one_view/lenet5.json")
     assert clone.read("metrics/lenet5.json") != one_view
-    clone.set_params({"evaluate.views": "one"})
+    clone.set_params({"evaluate.flip": False, "evaluate.shift": 0})
     assert clone.stage("evaluate", "lenet5").returncode == 0
     assert clone.read("metrics/lenet5.json") == one_view
 
 
 def test_the_views_are_an_image_its_mirror_image_and_both_moved_a_pixel_each_way() -> None:
     image = torch.arange(1, 10, dtype=torch.uint8).view(1, 1, 3, 3)
-    assert [view.tolist() for view in views_of(image, "one")] == [image.tolist()]
-    pair = [image, image.flip(-1)]
-    assert all(map(torch.equal, views_of(image, "mirrored"), pair))
-    views = [*views_of(image, "shifted")]
+    alone, pair, moved = (
+        [*views_of(image, EvaluateParams(flip=flip, shift=shift))]
+        for flip, shift in ((False, 0), (True, 0), (False, 1))
+    )
+    assert [view.tolist() for view in alone] == [image.tolist()]
+    assert all(map(torch.equal, pair, [image, image.flip(-1)]))
+    views = [*views_of(image, EvaluateParams(flip=True, shift=1))]
+    assert all(map(torch.equal, moved, views[::2]))
     assert len(views) == 10
     assert all(map(torch.equal, views[:2], pair))
     assert views[2][0, 0].tolist() == [[0, 0, 0], [1, 2, 3], [4, 5, 6]]

@@ -87,7 +87,7 @@ def refusal(done: subprocess.CompletedProcess[str]) -> str:
 
 
 def test_what_is_not_committed_is_not_shared_under_a_name(fresh: Clone) -> None:
-    fresh.set_params({"lenet5.learning_rate": 0.01})
+    fresh.set_params({"lenet5.muon.learning_rate": 0.01})
     done = fresh.run(*RUN, "lower-rate", check=False)
     assert refusal(done).startswith("there are changes that aren't committed")
 
@@ -128,7 +128,7 @@ def test_a_processor_without_avx2_is_refused_in_a_line(built: Clone) -> None:
 
 @pytest.mark.slow
 def test_an_experiment_has_the_tree_that_it_has_at_home(farm: Farm) -> None:
-    change = ("-S", "lenet5.learning_rate=0.01")
+    change = ("-S", "lenet5.muon.learning_rate=0.01")
     for name in ("one", "other"):  # the other one goes by what the first has shared
         machine = farm.machine(name)
         machine.git("remote", "set-url", "origin", "../bare.git")
@@ -150,9 +150,9 @@ def test_an_experiment_has_the_tree_that_it_has_at_home(farm: Farm) -> None:
 @pytest.mark.slow
 def test_another_experiment_of_a_known_name_is_refused(farm: Farm) -> None:
     machine = farm.machine("machine")
-    machine.run(*RUN, "lower-rate", "-S", "lenet5.learning_rate=0.01")
+    machine.run(*RUN, "lower-rate", "-S", "lenet5.muon.learning_rate=0.01")
     before = farm.shared()
-    done = machine.run(*RUN, "lower-rate", "-S", "lenet5.learning_rate=0.04", check=False)
+    done = machine.run(*RUN, "lower-rate", "-S", "lenet5.muon.learning_rate=0.04", check=False)
     assert f"lower-rate is {before['lower-rate']} on the remote, and " in refusal(done)
     assert "nothing was overwritten" in refusal(done)
     assert farm.shared() == before
@@ -164,12 +164,12 @@ def test_what_cannot_be_run_is_said_in_one_line(farm: Farm) -> None:
     assert "can't name an experiment" in refusal(machine.run(*RUN, "../up", check=False))
     nowhere = machine.run(*RUN, "lower-rate", "--commit", "nowhere", check=False)
     assert "nowhere" in refusal(nowhere)
-    failed = machine.run(*RUN, "lower-rate", "-S", "lenet5.learning_rate=-1", check=False)
+    failed = machine.run(*RUN, "lower-rate", "-S", "lenet5.muon.learning_rate=-1", check=False)
     assert refusal(failed).startswith("lower-rate: `dvc repro train@two_conv ")
     assert refusal(failed).endswith("` failed, see above")
-    assert "params.yaml: lenet5.learning_rate: " in failed.stdout
+    assert "params.yaml: lenet5.muon.learning_rate: " in failed.stdout
     assert left_in_slot(machine, "lower-rate") == {"lock"}
-    for change in ("lenet5.rate=1", "lenet5.learning_rate=0.01,0.02", "params.yaml"):
+    for change in ("lenet5.rate=1", "lenet5.muon.learning_rate=0.01,0.02", "params.yaml"):
         unread = machine.run(*RUN, "lower-rate", "-S", change, check=False)
         assert refusal(unread).startswith("--set-param: ")
     machine.dvc("remote", "default", "--unset")
@@ -181,7 +181,7 @@ def test_what_cannot_be_run_is_said_in_one_line(farm: Farm) -> None:
 @pytest.mark.slow
 def test_a_remote_that_is_away_is_waited_for_and_nothing_is_lost(farm: Farm) -> None:
     machine = farm.machine("machine")
-    change = ("-S", "lenet5.learning_rate=0.01")
+    change = ("-S", "lenet5.muon.learning_rate=0.01")
     bare, away = farm.folder / "bare.git", farm.folder / "away.git"
     bare.rename(away)
     done = machine.run(*RUN, "lower-rate", *change, check=False)
@@ -233,7 +233,7 @@ def test_a_machine_that_may_not_push_trains_nothing(farm: Farm, read_only: str, 
     ):
         machine.git("remote", "set-url", "origin", url)
         machine.dvc("remote", "modify", "--local", "storage", "url", str(storage))
-        done = machine.run(*RUN, "lower-rate", "-S", "lenet5.learning_rate=0.01", check=False)
+        done = machine.run(*RUN, "lower-rate", "-S", "lenet5.muon.learning_rate=0.01", check=False)
         assert refusal(done).startswith("nothing is trained, as it couldn't be shared: ")
         assert reason in refusal(done)
         assert "Running stage" not in done.stdout
@@ -255,7 +255,7 @@ def test_a_refusal_at_the_end_is_not_tried_again(farm: Farm) -> None:
 
 @pytest.mark.slow
 def test_a_training_that_is_done_is_not_done_again_on_another_machine(farm: Farm) -> None:
-    rates = ("-S", "two_conv.learning_rate=0.03", "-S", "lenet5.learning_rate=0.01")
+    rates = ("-S", "two_conv.muon.learning_rate=0.03", "-S", "lenet5.muon.learning_rate=0.01")
     one = farm.machine("one")
     process = one.start(*RUN, "lower-rates", *rates)
     next(line for line in process.stdout if line.startswith("lenet5  epoch "))
@@ -277,15 +277,15 @@ def test_xargs_gives_the_same_trees(farm: Farm) -> None:
     rates = ("0.05", "0.04", "0.03")
     machine = farm.machine("machine")
     xargs = "printf '%s\\n' $* | xargs -P 2 -I RATE python -m tools.run_experiment rate-RATE"
-    machine.run("bash", "-c", f"{xargs} -S lenet5.learning_rate=RATE", "bash", *rates)
+    machine.run("bash", "-c", f"{xargs} -S lenet5.muon.learning_rate=RATE", "bash", *rates)
     for rate in rates:
-        at_home = farm.run_at_home(rate, f"lenet5.learning_rate={rate}")
+        at_home = farm.run_at_home(rate, f"lenet5.muon.learning_rate={rate}")
         assert farm.tree(f"rate-{rate}") == at_home
 
 
 @pytest.mark.slow
 def test_a_forged_result_is_refused_and_fails_when_it_is_verified(farm: Farm) -> None:
-    change = "lenet5.learning_rate=0.01"
+    change = "lenet5.muon.learning_rate=0.01"
     machine = farm.machine("machine")
     machine.run(*RUN, "lower-rate", "-S", change)
     # looked for on the remote, as it isn't here
@@ -403,7 +403,9 @@ def test_a_sweep_arrives_whole_and_each_training_runs_once(farm: Farm, scheduler
     for machine in machines:
         start_worker(machine, scheduler)
     rates = {"two_conv": ("0.04", "0.03"), "lenet5": ("0.06", "0.05", "0.02")}
-    lists = [f"-S{network}.learning_rate={','.join(values)}" for network, values in rates.items()]
+    lists = [
+        f"-S{network}.muon.learning_rate={','.join(values)}" for network, values in rates.items()
+    ]
     farm.home.dvc("exp", "run", "--queue", "--name", "sweep", *lists)
     log = farm.home.run(*FARM, scheduler).stdout
     assert "6 experiments for 2 workers" in log
@@ -414,7 +416,7 @@ def test_a_sweep_arrives_whole_and_each_training_runs_once(farm: Farm, scheduler
 
     shown = farm.home.dvc("exp", "show", "--csv"), farm.home.run(*EXPERIMENTS).stdout
     sweep = [
-        (f"two_conv.learning_rate={two_conv}", f"lenet5.learning_rate={lenet5}")
+        (f"two_conv.muon.learning_rate={two_conv}", f"lenet5.muon.learning_rate={lenet5}")
         for two_conv in rates["two_conv"]
         for lenet5 in rates["lenet5"]
     ]
@@ -455,16 +457,18 @@ def test_the_last_line_of_a_failure_travels_home(farm: Farm, scheduler: str) -> 
     nowhere = Clone(farm.folder / "one", farm.home.environment)
     nowhere.path.mkdir()
     start_worker(nowhere, scheduler)
-    farm.home.dvc("exp", "run", "--queue", "--name", "lower-rate", "-Slenet5.learning_rate=0.01")
+    farm.home.dvc(
+        "exp", "run", "--queue", "--name", "lower-rate", "-Slenet5.muon.learning_rate=0.01"
+    )
     done = farm.home.run(*FARM, scheduler, check=False)
     pattern = r"^lower-rate: tcp://\S+: .*No module named 'tools'"
     assert re.search(pattern, done.stdout, re.MULTILINE)
 
 
 DIVERGING = {
-    "learning_rate": 10,
-    "muon_learning_rate": 0,
-    "momentum": 0.99,
+    "sgd.learning_rate": 10,
+    "muon.learning_rate": 0,
+    "sgd.momentum": 0.99,
     "weight_decay": 1,
     "warmup": 0.75,
 }
@@ -539,7 +543,7 @@ LONG = ("train.epochs=60", "two_conv.batch_size=500")
 def test_after_a_kill_nothing_is_lost(killed: str, farm: Farm, scheduler: str) -> None:
     machine = farm.machine("one")
     start_worker(machine, scheduler)
-    changes = (*LONG, "lenet5.learning_rate=0.01")
+    changes = (*LONG, "lenet5.muon.learning_rate=0.01")
     options = [f"--set-param={change}" for change in changes]
     farm.home.dvc("exp", "run", "--queue", "--name", "long", *options)
     driver = farm.home.start(*FARM, scheduler)
@@ -572,7 +576,9 @@ def test_after_a_kill_nothing_is_lost(killed: str, farm: Farm, scheduler: str) -
 def test_a_repository_that_is_away_for_a_while_is_waited_for(farm: Farm, scheduler: str) -> None:
     machine = farm.machine("one")
     start_worker(machine, scheduler)
-    farm.home.dvc("exp", "run", "--queue", "--name", "lower-rate", "-Slenet5.learning_rate=0.01")
+    farm.home.dvc(
+        "exp", "run", "--queue", "--name", "lower-rate", "-Slenet5.muon.learning_rate=0.01"
+    )
     driver = farm.home.start(*FARM, scheduler)
     read_until("epoch  2/2", driver)
     bare, away = farm.folder / "bare.git", farm.folder / "away.git"
@@ -591,7 +597,9 @@ def test_a_remote_that_is_away_for_good_leaves_the_queue_as_it_was(
 ) -> None:
     machine = farm.machine("one")
     start_worker(machine, scheduler)
-    farm.home.dvc("exp", "run", "--queue", "--name", "lower-rate", "-Slenet5.learning_rate=0.01")
+    farm.home.dvc(
+        "exp", "run", "--queue", "--name", "lower-rate", "-Slenet5.muon.learning_rate=0.01"
+    )
     driver = farm.home.start(*FARM, scheduler)
     read_until("epoch  2/2", driver)
     farm.store.rename(farm.folder / "away")
@@ -617,7 +625,9 @@ def test_what_the_farm_cannot_run_is_said_in_one_line(farm: Farm) -> None:
     readme.write_text("another\n")
     done = farm.home.run(*FARM, nowhere, check=False)
     assert refusal(done).startswith("there are changes that aren't")
-    farm.home.dvc("exp", "run", "--queue", "--name", "lower-rate", "-Slenet5.learning_rate=0.01")
+    farm.home.dvc(
+        "exp", "run", "--queue", "--name", "lower-rate", "-Slenet5.muon.learning_rate=0.01"
+    )
     readme.write_text(text)
     done = farm.home.run(*FARM, nowhere, check=False)
     assert "queued with other changes than of params.yaml: README.md" in refusal(done)
@@ -641,7 +651,7 @@ def test_a_server_of_s3_serves_as_the_remote(farm: Farm) -> None:
         farm.home.commit("a remote on S3")
         farm.home.git("push", "--quiet", "origin", "main")
         farm.home.dvc("push")
-        change = "lenet5.learning_rate=0.01"
+        change = "lenet5.muon.learning_rate=0.01"
         for name in ("one", "other"):
             log = farm.machine(name).run(*RUN, "lower-rate", "-S", change).stdout
             assert ("Running stage 'train@lenet5'" in log) == (name == "one")

@@ -22,7 +22,7 @@ WIRING = yaml.safe_load((REPOSITORY / "dvc.yaml").read_text())["stages"]
 def test_every_module_that_a_stage_imports_lies_below_one_of_its_deps(
     stage: str, network: str
 ) -> None:
-    # exec, lest the shell stay between dvc and the stage: it would not end with dvc
+    # exec, or the shell would stay between dvc and the stage, which would not end with dvc
     assert WIRING[stage]["cmd"].split()[:4] == ["exec", "python", "-m", f"stages.{stage}"]
     deps = [dep.replace("${item.net}", network) for dep in WIRING[stage]["deps"]]
     code = [dep for dep in deps if dep.startswith("stages/")]
@@ -136,7 +136,7 @@ def test_a_change_of_code_reaches_the_stages_that_use_it_and_no_other_network(
     assert {"fetch", "split", "evaluate@two_conv", "predict@two_conv"} < reached
     assert reached & TRAININGS == {"train@lenet5"}
 
-    change(clone, "stages/training/loop.py", "(1 + done)", "(2 + done)")
+    change(clone, "stages/training/trainer.py", "(1 + done)", "(2 + done)")
     assert changed_stages(clone) - reached == {"train@two_conv"}
 
 

@@ -86,9 +86,25 @@ class TrainParams(Section):
 
 
 class EvaluateParams(Section):
-    """How a trained network is asked, in ``evaluate`` and ``predict``."""
+    """The views of an image that a network's answer is the mean of."""
 
-    views: Literal["one", "mirrored", "shifted"]
+    flip: bool
+    shift: Annotated[int, Field(ge=0, le=8)]
+
+
+class MuonParams(Section):
+    """How Muon moves matrices of weights, and which."""
+
+    learning_rate: Annotated[Real, Field(ge=0, le=1)]
+    momentum: Fraction
+    max_rows: Annotated[int, Field(ge=0, le=1024)]
+
+
+class SGDParams(Section):
+    """How SGD moves what Muon doesn't."""
+
+    learning_rate: Annotated[Real, Field(gt=0, le=10)]
+    momentum: Fraction
 
 
 class RecipeParams(Section):
@@ -96,10 +112,9 @@ class RecipeParams(Section):
 
     batch_size: Annotated[int, Field(ge=2, le=10_000)]
     shards: Annotated[int, Field(ge=1, le=256)]
-    learning_rate: Annotated[Real, Field(gt=0, le=10)]
-    muon_learning_rate: Annotated[Real, Field(ge=0, le=1)]
+    muon: MuonParams
+    sgd: SGDParams
     warmup: Fraction
-    momentum: Fraction
     weight_decay: Annotated[Real, Field(ge=0, le=1)]
     label_smoothing: Fraction
     ema_decay: Fraction

@@ -8,13 +8,13 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 from torch.utils.flop_counter import FlopCounterMode
 
+from stages.classifier.image_classifier import build_layers, build_network
 from stages.classifier.inference import compute_logits, score, score_logits
-from stages.classifier.network import build_layers, build_network
 from stages.common.params import load_params
 from stages.common.tensors import LabelledImages
 from stages.networks.two_conv import FlattenChannelsLast
 from stages.train import initialise
-from stages.training.loop import Trainer
+from stages.training.trainer import Trainer
 
 RANDOM_PIXELS = {"mean": 127.5, "std": 73.9}
 

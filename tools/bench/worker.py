@@ -58,8 +58,7 @@ def speed(loop: str, name: str, steps: str) -> dict[str, Any]:
     set_pins(loop)
     import torch
 
-    from stages.classifier.known_bits import hash_tensors
-    from stages.common.tensors import LabelledImages
+    from stages.common.tensors import LabelledImages, hash_tensors
     from tools.bench.loops import LOOPS
 
     batch_size = load_params().recipe(name).batch_size
@@ -101,7 +100,7 @@ def accuracies(loop: str, name: str, epochs: str, seed: str) -> list[float]:
 
 def sgemm() -> float:
     """Measure the product of two float32 matrices of 1024 x 1024: GFLOP a second."""
-    set_pins("none")
+    set_pins("sgemm")
     import torch
 
     a, b = torch.randn(2, 1024, 1024)

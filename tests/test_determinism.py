@@ -2,16 +2,12 @@
 
 import json
 import os
-import re
 from pathlib import Path
 
 import pytest
 
-from stages.classifier.image_classifier import build_network
-from stages.classifier.known_bits import known_networks
 from stages.common.determinism import ONE_THREAD, PINS, derive_seed
-from stages.common.params import load_params
-from tests.conftest import REPOSITORY, Clone
+from tests.conftest import Clone
 
 STAGES = ("check", "fetch", "split", "train", "evaluate", "predict")
 
@@ -82,12 +78,12 @@ def test_no_number_of_workers_changes_a_byte(clone: Clone, network: str) -> None
         f"data/predictions/{network}.csv",
     ]
     found = []
-    for workers in ("1", "2", "4"):
+    for workers in ("1", "3"):
         for stage in ("train", "evaluate", "predict"):
             done = clone.stage(stage, network, FASHION_MNIST_WORKERS=workers)
             assert done.returncode == 0, done.stdout
         found.append([clone.read(path) for path in outputs])
-    assert found[0] == found[1] == found[2]
+    assert found[0] == found[1]
 
 
 def test_a_wrong_number_of_workers_is_refused_in_a_line(clone: Clone) -> None:
@@ -113,30 +109,6 @@ def test_avx512_and_avx2_give_the_same_bits(source: Clone) -> None:
     )
     assert json.loads(one).keys() == {"two_conv", "lenet5"}
     assert one == other
-
-
-def test_another_torch_than_that_of_the_requirements_is_noticed(clone: Clone) -> None:
-    requirements = clone.path / "requirements.txt"
-    requirements.write_text(
-        re.sub("^torch==.*", "torch==2.12.0", requirements.read_text(), flags=re.M)
-    )
-    done = clone.stage("evaluate", "lenet5")
-    assert re.search(r"^warning: it has torch \S+, not 2\.12\.0; install", done.stdout, re.M)
-
-
-def test_the_known_computation_has_the_committed_shapes() -> None:
-    known = [network for network, _images in known_networks()]
-    params = load_params(REPOSITORY / "params.yaml")
-    for network, name in zip(known, ("two_conv", "lenet5"), strict=True):
-        committed = build_network(name, params.recipe(name))
-        shapes, expected = (
-            [one.shape for one in built.parameters() if one.ndim > 1]
-            for built in (network, committed)
-        )
-        assert shapes == expected
-    shards = [len(images) for _network, images in known_networks()]
-    recipes = [params.two_conv, params.lenet5]
-    assert shards == [recipe.batch_size // recipe.shards for recipe in recipes]
 
 
 def test_where_the_pins_cannot_hold_a_line_says_so(source: Clone) -> None:

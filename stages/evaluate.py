@@ -63,7 +63,7 @@ def main() -> None:
     actual, predicted = splits["test"].labels, logits["test"].argmax(dim=1)
 
     parameters = count_parameters(network)
-    write_metrics(ONE_VIEW_FOLDER / f"{name}.json", dataset, one_view_scores, parameters)
+    write_metrics(ONE_VIEW_FOLDER / f"{name}.json", dataset, 1, one_view_scores, parameters)
     write_json(CALIBRATION_FOLDER / f"{name}.json", rounded(calibration))
     write_curves(PLOTS_FOLDER / name / "curves.csv", history)
     write_confusion(PLOTS_FOLDER / name / "confusion.csv", actual, predicted)
@@ -73,10 +73,13 @@ def main() -> None:
     )
     figures.draw_filters(PLOTS_FOLDER / name / "filters.png", name, first_filters(network))
     with inputs.writing_last_output():  # what DVC tabulates; the others stand beside it
-        write_metrics(METRICS_FOLDER / f"{name}.json", dataset, scores, parameters)
-    print(f"{name} on {dataset}")
-    rows = [[split, f"{loss:.4f}", f"{accuracy:.4f}"] for split, (loss, accuracy) in scores.items()]
-    print(format_table(["split", "loss", "accuracy"], rows))
+        write_metrics(METRICS_FOLDER / f"{name}.json", dataset, len(of_views), scores, parameters)
+    print(f"{name} on {dataset}, by the mean over {len(of_views)} views of each image and by one")
+    rows = [
+        [split, *(f"{figure:.4f}" for figure in (*scores[split], *one_view_scores[split]))]
+        for split in SPLITS
+    ]
+    print(format_table(["split", "loss", "accuracy", "one view: loss", "accuracy"], rows))
 
 
 def read_splits() -> tuple[dict[str, LabelledImages], str]:
@@ -97,8 +100,10 @@ def read_splits() -> tuple[dict[str, LabelledImages], str]:
     return splits, datasets["test"]
 
 
-def write_metrics(path: Path, dataset: str, scores: dict[str, Score], parameters: int) -> None:
-    """Write what ``dvc metrics`` shows.
+def write_metrics(
+    path: Path, dataset: str, views: int, scores: dict[str, Score], parameters: int
+) -> None:
+    """Write what ``dvc metrics`` shows, with the number of views that it is the mean over.
 
     Raises
     ------
@@ -112,7 +117,7 @@ def write_metrics(path: Path, dataset: str, scores: dict[str, Score], parameters
                 "sgd.learning_rate in params.yaml and run `dvc repro`"
             )
     by_split = rounded({split: score._asdict() for split, score in scores.items()})
-    write_json(path, {"dataset": dataset, **by_split, "parameters": parameters})
+    write_json(path, {"dataset": dataset, "views": views, **by_split, "parameters": parameters})
 
 
 def rounded(measured: dict[str, dict[str, float | None]]) -> dict[str, dict[str, float | None]]:

@@ -22,8 +22,8 @@ def test_metrics_are_of_the_mean_over_ten_views_of_all_three_splits(
     built: Clone, name: str
 ) -> None:
     metrics = json.loads(built.read(f"metrics/{name}.json"))
-    assert list(metrics) == ["dataset", "train", "val", "test", "parameters"]
-    assert metrics["dataset"] == "synthetic"
+    assert list(metrics) == ["dataset", "views", "train", "val", "test", "parameters"]
+    assert (metrics["dataset"], metrics["views"]) == ("synthetic", 10)
     recipe = load_params(built.path / "params.yaml").recipe(name)
     network = read_network(built.path / f"models/{name}/model.safetensors", name, recipe)
     val, _ = read_split(built.path / "data/split/val.safetensors")
@@ -50,6 +50,7 @@ def test_metrics_are_of_the_mean_over_ten_views_of_all_three_splits(
 def test_the_last_point_of_the_curves_is_the_metric_of_one_view(built: Clone, name: str) -> None:
     *_, last = csv.DictReader(built.read(f"plots/{name}/curves.csv").decode().splitlines())
     one_view = json.loads(built.read(f"metrics/one_view/{name}.json"))
+    assert one_view["views"] == 1
     for split in ("train", "val"):
         for figure in ("loss", "accuracy"):
             expected = pytest.approx(one_view[split][figure], abs=1e-4)
@@ -73,9 +74,10 @@ def test_the_confusion_plot_has_a_row_a_test_image(built: Clone, name: str) -> N
 
 
 def test_the_console_shows_a_small_table(built: Clone) -> None:
-    start = built.log.splitlines().index("lenet5 on synthetic")
+    title = "lenet5 on synthetic, by the mean over 10 views of each image and by one"
+    start = built.log.splitlines().index(title)
     header, *rows = built.log.splitlines()[start + 1 : start + 5]
-    assert header.split() == ["split", "loss", "accuracy"]
+    assert header.split() == ["split", "loss", "accuracy", "one", "view:", "loss", "accuracy"]
     assert [row.split()[0] for row in rows] == ["train", "val", "test"]
 
 

@@ -167,3 +167,23 @@ def changed_stages(clone: Clone) -> set[str]:
     return {
         line.rstrip(":") for line in clone.dvc("status").splitlines() if re.match(r"\S+:$", line)
     }
+
+
+def test_the_table_of_what_to_change_names_the_stages_that_run_again() -> None:
+    readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    table = readme.partition("| what | edit | runs again |\n")[2].partition("\n\n")[0]
+    rows = [row.strip("| ").split(" | ") for row in table.splitlines()[1:]]
+    assert len(rows) > 5
+    for what, edit, again in rows:
+        files = re.findall(r"`(\S+)`", edit)
+        assert all((REPOSITORY / file).is_file() for file in files), what
+        reached = {
+            stage
+            for stage in STAGES
+            for dep in WIRING[stage]["deps"]
+            if any(lies_below(file, dep.replace("${item.net}", "lenet5")) for file in files)
+        }
+        if "train" in reached:  # other weights
+            reached |= {"evaluate", "predict"}
+        named = {name.partition("@")[0] for name in re.findall(r"`(\S+)`", again)}
+        assert reached == (set(STAGES) if again == "all" else named), what

@@ -13,7 +13,7 @@ from tools.commands import check_git, run
 FIXED = ("Experiment", "rev", "typ", "State")
 METRIC = r"(?:metrics/(.*)\.json:)?val\.(.*)"
 KEPT = "|".join((*FIXED, METRIC))
-OTHER_METRICS = r"(train|test)\.(loss|accuracy)|dataset|parameters"
+OTHER_METRICS = r"(train|test)\.(loss|accuracy)|dataset|views|parameters"
 DROPPED = rf".*/|{OTHER_METRICS}|params\.yaml|Created|parent|Executor"
 
 

@@ -31,7 +31,7 @@ def read_network(path: Path, name: str, recipe: RecipeParams) -> ImageClassifier
     network = build_network(name, recipe)
     expected = network.state_dict()
     for key in sorted(expected.keys() | tensors.keys()):
-        wanted, found = _describe(expected.get(key)), _describe(tensors.get(key))
+        wanted, found = _type_of(expected.get(key)), _type_of(tensors.get(key))
         if wanted != found:
             reason = f"expected {key} to be {wanted} by params.yaml, found {found}"
             raise file_error(path, reason, rebuild)
@@ -41,5 +41,5 @@ def read_network(path: Path, name: str, recipe: RecipeParams) -> ImageClassifier
     return network.eval()
 
 
-def _describe(tensor: torch.Tensor | None) -> str:
+def _type_of(tensor: torch.Tensor | None) -> str:
     return "absent" if tensor is None else f"{tensor.dtype} {list(tensor.shape)}"

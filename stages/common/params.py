@@ -228,11 +228,11 @@ def check_params(tree: Any, path: Path = PARAMS_FILE) -> Params:
     try:
         return Params.model_validate(tree)
     except ValidationError as error:
-        mistakes = (_in_one_line(_describe(problem)) for problem in error.errors())
+        mistakes = (_in_one_line(_explain(problem)) for problem in error.errors())
         raise StageError(f"{path}: {'; '.join(mistakes)}") from None
 
 
-def _describe(problem: dict[str, Any]) -> str:
+def _explain(problem: dict[str, Any]) -> str:
     key = ".".join(map(str, problem["loc"])) or "the whole file"
     if problem["type"] == "extra_forbidden":
         return f"{key}: unknown key{_suggest(problem['loc'])}"

@@ -52,7 +52,7 @@ def test_metrics_are_valid_json_or_refused(scores: dict[str, Score], folder: Pat
             assert written[split]["accuracy"] == pytest.approx(score.accuracy, abs=1e-4)
             assert written[split]["loss"] == pytest.approx(score.loss, abs=1e-4)
     else:
-        with pytest.raises(StageError, match="lower the learning rate"):
+        with pytest.raises(StageError, match=r"lower metrics\.sgd\.learning_rate"):
             write_metrics(path, "synthetic", scores, 7)
 
 

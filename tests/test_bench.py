@@ -12,8 +12,8 @@ from tests.conftest import Clone
 from tools.bench import tables
 from tools.bench.accuracy import SUMMARY, summarise_plain
 from tools.bench.loops import LOOPS
+from tools.bench.measurements import WARM_UP, measure
 from tools.bench.picture import draw_speeds
-from tools.bench.worker import WARM_UP, measure
 
 STEPS = str(WARM_UP + 1)
 SPEEDS = {"lenet5": dict.fromkeys(LOOPS, 2700) | {"ours": 5400, "sgemm": 21600}}
@@ -45,8 +45,9 @@ def test_a_process_tells_its_time_and_memory_and_why_it_failed() -> None:
 
 def test_both_loops_are_compared_on_the_validation_split(built: Clone) -> None:
     for loop in ("plain", "ours"):
-        worker = ("python", "-m", "tools.bench.worker", "accuracies", loop, "lenet5", "2", "1")
-        first, second = json.loads(built.run(*worker).stdout)
+        two_epochs = ("accuracies", loop, "lenet5", "2", "1")
+        printed = built.run("python", "-m", "tools.bench.measurements", *two_epochs).stdout
+        first, second = json.loads(printed)
         assert 0.1 < first < second <= 1
 
 

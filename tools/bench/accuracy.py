@@ -12,7 +12,7 @@ from stages.common.console import run_stage
 from stages.common.files import write_json
 from stages.common.layout import METRICS_FOLDER
 from stages.common.params import load_params
-from tools.bench.worker import measure
+from tools.bench.measurements import measure
 
 SUMMARY = METRICS_FOLDER / "time_to_accuracy.json"
 SEEDS = ("1", "2", "3")

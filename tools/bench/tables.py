@@ -12,7 +12,7 @@ from stages.common.params import load_params
 from stages.common.workers import WORKERS_SETTING, count_workers
 from tools.bench.accuracy import SUMMARY
 from tools.bench.loops import LOOPS, count_gflop
-from tools.bench.worker import WARM_UP, measure
+from tools.bench.measurements import WARM_UP, measure
 from tools.commands import clone_of, project_environment
 
 STEPS = str(WARM_UP + 60)  # of a loop whose speed is measured

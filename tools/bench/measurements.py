@@ -27,7 +27,8 @@ def measure(*arguments: str, environment: dict[str, str] | None = None) -> dict[
     StageError
         If it fails: what it complained of.
     """
-    printed = run(sys.executable, "-m", "tools.bench.worker", *arguments, environment=environment)
+    command = (sys.executable, "-m", "tools.bench.measurements", *arguments)
+    printed = run(*command, environment=environment)
     return json.loads(printed.splitlines()[-1])
 
 

@@ -14,7 +14,6 @@ from stages.common.params import load_params
 from stages.common.tensors import LabelledImages, read_split
 from stages.pictures.figures import draw_confusion, draw_predictions, draw_samples
 from stages.raw.idx import read_images, read_labels
-from stages.raw.synthetic import draw_dataset
 from tests.conftest import Clone, copy
 from tests.test_pipeline import ran
 from tests.test_readme import (
@@ -127,14 +126,6 @@ def test_the_section_of_mnist_that_the_page_shows_is_taken(source: Clone, tmp_pa
 def test_another_mirror_triggers_no_training(clone: Clone) -> None:
     clone.set_params({"dataset.mirrors": []})
     assert changed_stages(clone) == {"check", "fetch"}
-
-
-def test_drawn_classes_can_be_told_apart_however_many_they_are() -> None:
-    rng = np.random.default_rng(1)
-    (images, labels), (others, expected) = (draw_dataset(1200, 120, rng) for _ in range(2))
-    means = np.stack([images[labels == label].mean(axis=0) for label in range(120)])
-    distances = ((others[:, None] / 255 - means / 255) ** 2).sum(axis=(2, 3))
-    assert (distances.argmin(axis=1) == expected).mean() > 10 / 120
 
 
 def test_any_class_names_are_drawn_as_they_are(tmp_path: Path, recwarn) -> None:

@@ -27,7 +27,7 @@ def test_the_calibration_error_is_the_distance_of_confidence_from_accuracy_by_bi
 @pytest.mark.parametrize("name", NETWORKS)
 def test_the_calibration_is_that_of_the_answers_of_predict(built: Clone, name: str) -> None:
     rows = [*csv.DictReader(built.read(f"data/predictions/{name}.csv").decode().splitlines())]
-    test, _ = read_split(built.path / "data/split/test.safetensors")
+    test, _ = read_split(built.path / "data/split/test.safetensors", 10)
     confidence = [float(row["confidence"]) for row in rows]
     right = [
         int(row["class_id"]) == label for row, label in zip(rows, test.labels.tolist(), strict=True)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from stages.common.fashion_mnist import RAW_FILES, TEST_IMAGES, TEST_LABELS, TRAIN_IMAGES
+from stages.common.mnist_format import RAW_FILES, TEST_IMAGES, TEST_LABELS, TRAIN_IMAGES
 from tests.conftest import Clone
 
 # Small ones: what counts is that their digests are those in params.yaml.

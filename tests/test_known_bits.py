@@ -21,7 +21,7 @@ def test_the_known_computation_has_the_committed_shapes() -> None:
     known = [network for network, _images in known_networks()]
     params = load_params(REPOSITORY / "params.yaml")
     for network, name in zip(known, ("two_conv", "lenet5"), strict=True):
-        committed = build_network(name, params.recipe(name))
+        committed = build_network(name, params)
         shapes, expected = (
             [one.shape for one in built.parameters() if one.ndim > 1]
             for built in (network, committed)

@@ -25,14 +25,14 @@ def shapes(network: ImageClassifier) -> list[tuple[int, ...]]:
 
 
 def test_lenet5_has_the_maps_and_units_of_the_paper() -> None:
-    network = build_network("lenet5", PARAMS.lenet5)
+    network = build_network("lenet5", PARAMS)
     c1, s2, c3, s4, c5, f6, output = (6, 28, 28), (6, 14, 14), (16, 10, 10), (16, 5, 5), 120, 84, 10
     assert shapes(network) == [c1, s2, c3, s4, (c5, 1, 1), (f6,), (output,)]
 
 
 def test_the_classic_lenet5_has_the_trained_weights_of_the_paper() -> None:
     recipe = PARAMS.lenet5.model_copy(update={"variant": "classic"})
-    network = build_network("lenet5", recipe)
+    network = build_network("lenet5", PARAMS.model_copy(update={"lenet5": recipe}))
     c1, s2, c3, s4, c5, f6, output = (6, 28, 28), (6, 14, 14), (16, 10, 10), (16, 5, 5), 120, 84, 10
     assert shapes(network) == [c1, s2, c3, s4, (c5, 1, 1), (f6,), (output,)]
 

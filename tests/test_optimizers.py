@@ -72,7 +72,7 @@ def test_muon_moves_weights_and_sgd_matrices_of_many_rows_norms_and_biases(
     name: str, many_rows: list[str]
 ) -> None:
     recipe = PARAMS.recipe(name)
-    network = build_network(name, recipe)
+    network = build_network(name, PARAMS)
     muon, *sgd = make_optimizers(network, recipe)
     parameters = dict(network.named_parameters())
     assert type(muon) is Muon
@@ -99,7 +99,7 @@ def test_a_step_takes_rate_times_decay_off_whatever_the_gradient(
 
 
 def test_without_muon_weights_decay_and_norms_and_biases_do_not() -> None:
-    network = build_network("two_conv", PARAMS.two_conv)
+    network = build_network("two_conv", PARAMS)
     without_muon = PARAMS.two_conv.muon.model_copy(update={"learning_rate": 0.0})
     recipe = PARAMS.two_conv.model_copy(update={"muon": without_muon, "weight_decay": 0.1})
     optimizers = make_optimizers(network, recipe)

@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import math
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
@@ -25,11 +26,17 @@ TREE["dataset"] = FASHION_MNIST | {"name": "mine"}  # its classes and files may 
 
 WRONG = {  # of every key that isn't a number: values that are not taken
     "networks": [[], ["lenet5"] * 2, ["fetch"], "lenet5"],
-    "fetch.dataset": ["mnist", None],
-    "fetch.mirrors": [[], ["ftp://x/"], ["file:///x"], ["x"]],
-    "fetch.files": [[], TREE["fetch"]["files"][:3]],
-    "fetch.files.0.name": ["../../etc/passwd", "train-labels-idx1-ubyte.gz"],
-    "fetch.files.0.sha256": ["0" * 63, "A" * 64, 0],
+    "dataset.name": ["", "MNIST", "a b", "$", "../a", "a" * 41, None],
+    "dataset.class_names": [
+        *([], ["a"], ["a", "a"], ["a", ""], ["a", " b"], ["a", "b\n"], ["a", "\x1b[31m"]),
+        *(["a", "b" * 41], [*map(str, range(257))], [0, 1], "ab"),
+    ],
+    "dataset.mirror_alike": [0, "yes"],
+    "dataset.mirrors": [["ftp://x/"], ["file:///x"], ["x"]],
+    "dataset.files": [[], TREE["dataset"]["files"][:3]],
+    "dataset.files.0.name": ["../../etc/passwd", "train-labels-idx1-ubyte.gz"],
+    "dataset.files.0.sha256": ["0" * 63, "A" * 64, 0],
+    "fetch.source": ["fashion-mnist", None],
     "train.device": ["gpu", "cuda:0", None],
     "evaluate.flip": [0, 1, "yes"],
     "two_conv.channels": [[8], [8, 8, 8], [0, 8], [8, 10**6], ["a", "b"], 8],
@@ -110,6 +117,13 @@ def test_what_a_key_is_not_is_refused(key: str, tmp_path: Path) -> None:
     for value in WRONG[key]:
         # a file's name is judged with the list that it stands in
         assert refusal(tmp_path, {key: value}).startswith(key.removesuffix(".0.name"))
+
+
+def test_a_data_set_may_have_any_classes_and_no_mirror(tmp_path: Path) -> None:
+    for names in (["0", "1"], ["$x^$", 'of "quotes"', "\u3042", "a, b"], [*map(str, range(256))]):
+        changes = {"dataset.name": "my-2nd_set", "dataset.class_names": names}
+        params = load(tmp_path, changes | {"dataset.mirrors": []})
+        assert params.dataset.class_names == names
 
 
 def test_every_key_is_a_number_or_above() -> None:

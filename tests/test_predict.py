@@ -11,7 +11,6 @@ import pytest
 
 from stages.classifier.calibration import UNSURE_BELOW
 from stages.classifier.weights import read_network
-from stages.common.fashion_mnist import CLASS_NAMES
 from stages.common.layout import model_file
 from stages.common.params import load_params
 from stages.common.tensors import read_split
@@ -74,7 +73,7 @@ def test_own_pictures_are_answered_with_three_classes_each(clone: Clone, own: Pa
         probabilities = [one["probability"] for one in answer["likeliest"]]
         assert probabilities == sorted(probabilities, reverse=True)
         assert answer["unsure"] == (probabilities[0] < UNSURE_BELOW)
-        assert all(one["class_name"] == CLASS_NAMES[one["class_id"]] for one in answer["likeliest"])
+        assert all(one["class_name"] == class_names[one["class_id"]] for one in answer["likeliest"])
 
 
 def test_any_name_is_answered_in_a_line_and_drawn(clone: Clone, own: Path) -> None:

@@ -33,7 +33,7 @@ def test_the_shards_add_up_to_the_step_of_the_whole_batch() -> None:
     # Batch norm sees shards, and Muon enlarges small differences.
     without_muon = PARAMS.lenet5.muon.model_copy(update={"learning_rate": 0.0})
     recipe = PARAMS.lenet5.model_copy(update={"variant": "classic", "muon": without_muon})
-    whole = build_network("lenet5", recipe)
+    whole = build_network("lenet5", PARAMS.model_copy(update={"lenet5": recipe}))
     sharded = copy.deepcopy(whole)
     before = copy.deepcopy(whole.state_dict())
     assert take_a_step(sharded, recipe, shards=3) == pytest.approx(
@@ -46,7 +46,7 @@ def test_the_shards_add_up_to_the_step_of_the_whole_batch() -> None:
 
 
 def test_batch_norm_keeps_the_mean_of_the_shards_statistics() -> None:
-    network = build_network("lenet5", PARAMS.lenet5)
+    network = build_network("lenet5", PARAMS)
     norm = next(module for module in network.modules() if isinstance(module, nn.BatchNorm2d))
     seen = []
     norm.register_forward_hook(

@@ -5,8 +5,9 @@ import csv
 import numpy as np
 import pytest
 
-from stages.common.fashion_mnist import CLASS_NAMES, TEST_IMAGES, TRAIN_IMAGES, TRAIN_LABELS
+from stages.common.mnist_format import TEST_IMAGES, TRAIN_IMAGES, TRAIN_LABELS
 from stages.raw.idx import read_images, read_labels
+from stages.raw.synthetic import draw_dataset
 from tests.conftest import Clone
 from tests.test_fetch import raw_files
 
@@ -15,7 +16,7 @@ def test_the_synthetic_data_set_needs_no_network_and_is_drawn_from_its_seed(
     fresh: Clone,
 ) -> None:
     # No mirror answers: conftest's tiny params ask for the synthetic data set.
-    fresh.set_params({"fetch.mirrors": ["http://no-such-host.invalid/"]})
+    fresh.set_params({"dataset.mirrors": ["http://no-such-host.invalid/"]})
     drawn = []
     for seed in (1, 1, 2):
         fresh.set_params({"fetch.synthetic.seed": seed})
@@ -25,9 +26,17 @@ def test_the_synthetic_data_set_needs_no_network_and_is_drawn_from_its_seed(
     assert first == again
     assert all(first[name] != other[name] for name in (TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES))
     images = read_images(fresh.path / "data/raw" / TRAIN_IMAGES)
-    labels = read_labels(fresh.path / "data/raw" / TRAIN_LABELS, len(CLASS_NAMES))
+    labels = read_labels(fresh.path / "data/raw" / TRAIN_LABELS, 10)
     assert images.shape == (1000, 28, 28)
-    assert np.bincount(labels).tolist() == [100] * len(CLASS_NAMES)
+    assert np.bincount(labels).tolist() == [100] * 10
+
+
+def test_drawn_classes_can_be_told_apart_however_many_they_are() -> None:
+    rng = np.random.default_rng(1)
+    (images, labels), (others, expected) = (draw_dataset(1200, 120, rng) for _ in range(2))
+    means = np.stack([images[labels == label].mean(axis=0) for label in range(120)])
+    distances = ((others[:, None] / 255 - means / 255) ** 2).sum(axis=(2, 3))
+    assert (distances.argmin(axis=1) == expected).mean() > 10 / 120
 
 
 @pytest.mark.parametrize("name", ["two_conv", "lenet5"])

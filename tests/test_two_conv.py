@@ -12,7 +12,7 @@ PARAMS = load_params(REPOSITORY / "params.yaml")
 
 
 def test_two_conv_is_two_convolutions_and_a_linear_layer() -> None:
-    network = build_network("two_conv", PARAMS.two_conv)
+    network = build_network("two_conv", PARAMS)
     convolutions, linear = (
         [module for module in network.modules() if isinstance(module, kind)]
         for kind in (nn.Conv2d, nn.Linear)
@@ -22,7 +22,7 @@ def test_two_conv_is_two_convolutions_and_a_linear_layer() -> None:
 
 
 def test_two_conv_flattens_its_maps_without_a_copy() -> None:
-    network = build_network("two_conv", PARAMS.two_conv)
+    network = build_network("two_conv", PARAMS)
     (flatten,) = (module for module in network.modules() if isinstance(module, FlattenChannelsLast))
     seen = []
     flatten.register_forward_hook(lambda _, inputs, flat: seen.append((*inputs, flat)))

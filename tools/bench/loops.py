@@ -44,9 +44,9 @@ class OurLoop:
         epochs: int = 1,
         pixels: dict[str, float] = RANDOM_PIXELS,
     ) -> None:
-        recipe = load_params().recipe(name)
-        self.network = initialise(name, recipe, seed, pixels)
-        self.trainer = Trainer(self.network, examples, recipe, epochs, seed)
+        params = load_params()
+        self.network = initialise(name, params, seed, pixels)
+        self.trainer = Trainer(self.network, examples, params.recipe(name), epochs, seed)
         self.epoch = 0
 
     def run_epoch(self, on_step: Callable[[], None] = lambda: None) -> None:
@@ -79,11 +79,11 @@ class PlainLoop:
 
     def __init__(self, name: str, examples: LabelledImages, seed: int) -> None:
         torch.manual_seed(seed)
-        recipe = load_params().recipe(name)
-        layers = build_layers(name, recipe)
+        params = load_params()
+        layers = build_layers(name, params)
         if self.layout == torch.contiguous_format:  # in which that layer would copy
             layers = [nn.Flatten() if isinstance(x, FlattenChannelsLast) else x for x in layers]
-        self.batch_size = recipe.batch_size
+        self.batch_size = params.recipe(name).batch_size
         self.network = nn.Sequential(*layers).to(memory_format=self.layout)
         self.optimizer = torch.optim.Adam(self.network.parameters(), fused=self.fused)
         self.images = normalise(examples.images).contiguous(memory_format=self.layout)
@@ -145,7 +145,7 @@ def normalise(images: torch.Tensor) -> torch.Tensor:
 
 def count_gflop(name: str) -> float:
     """Count the operations of an image, forward and backward, in GFLOP; Muon's are left out."""
-    network = build_network(name, load_params().recipe(name))
+    network = build_network(name, load_params())
     images = torch.zeros(2, 1, 28, 28, dtype=torch.uint8)
     with FlopCounterMode(display=False) as counter:
         network(images).sum().backward()

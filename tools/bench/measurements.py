@@ -62,11 +62,12 @@ def speed(loop: str, name: str, steps: str) -> dict[str, Any]:
     from stages.common.tensors import LabelledImages, hash_tensors
     from tools.bench.loops import LOOPS
 
-    batch_size = load_params().recipe(name).batch_size
+    params = load_params()
+    batch_size = params.recipe(name).batch_size
     count = int(steps) * batch_size
     torch.manual_seed(1)
     images = torch.randint(256, (count, 1, 28, 28), dtype=torch.uint8)
-    labels = torch.randint(10, (count,))
+    labels = torch.randint(len(params.dataset.class_names), (count,))
     trained = LOOPS[loop](name, LabelledImages(images, labels), seed=1)
     ends: list[float] = []
     trained.run_epoch(on_step=lambda: ends.append(time.perf_counter()))
@@ -87,7 +88,8 @@ def accuracies(loop: str, name: str, epochs: str, seed: str) -> list[float]:
     from stages.train import read_pixel_statistics
     from tools.bench.loops import OurLoop, PlainLoop
 
-    train, val = (read_split(split_file(split))[0] for split in ("train", "val"))
+    classes = len(load_params().dataset.class_names)
+    train, val = (read_split(split_file(split), classes)[0] for split in ("train", "val"))
     if loop == "ours":
         trained = OurLoop(name, train, int(seed), int(epochs), read_pixel_statistics())
     else:

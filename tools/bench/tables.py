@@ -120,7 +120,7 @@ def print_stages(networks: Sequence[str]) -> None:
     with clone_of("HEAD", "bench") as (clone, environment):
         with modify_yaml(clone / "params.yaml") as params:
             epochs, params["train"]["epochs"] = params["train"]["epochs"], 1
-            params["fetch"]["dataset"] = "synthetic"
+            params["fetch"]["source"] = "synthetic"
             params["fetch"]["synthetic"] |= {"train_images": 60_000, "test_images": 10_000}
 
         def measure_python(*arguments: str) -> dict[str, float]:

@@ -37,7 +37,7 @@ in-git:
 
 .PHONY: all
 all: $(SETUP) ## Set up .venv and run the whole pipeline (the default)
-	@[ -z "$$(find .dvc/tmp/rwlock .dvc/tmp/exps/rwlock -empty 2>/dev/null)" ] || python -m tools.rwlock
+	@[ -z "$$(find .dvc/tmp/rwlock .dvc/tmp/exps/rwlock -empty 2>/dev/null)" ] || python -m tools.common.rwlock
 	dvc repro
 
 .PHONY: setup
@@ -60,7 +60,7 @@ dead:
 complete: requirements.txt
 complete-for-farm: requirements.txt requirements-farm.txt
 complete complete-for-farm:
-	@reason=$$(.venv/bin/python -m tools.installed $^ 2>&1) || { \
+	@reason=$$(.venv/bin/python -m tools.common.installed $^ 2>&1) || { \
 	echo "error: .venv isn't make's own, so nothing in it is changed, and $${reason##*$$'\n'};" \
 		"complete it (uv pip install -r requirements.txt, or pip's), or move it away" >&2; exit 1; }
 

@@ -88,7 +88,7 @@ def test_experiments_run_in_a_temporary_copy_and_from_a_queue(clone: Clone) -> N
     temporary = ("--temp", "--name", "temporary", "-S", "lenet5.weight_decay=0.01")
     clone.dvc("exp", "run", *temporary, "train@lenet5")
     clone.dvc("exp", "run", "--queue", "-S", "lenet5.learning_rate=0.01,0.03", "train@lenet5")
-    clone.run("python", "-c", "from tools.queue import finish_queue; finish_queue(3)")
+    clone.run("python", "-c", "from tools.common.queue import finish_queue; finish_queue(3)")
     assert clone.read(".resume/lenet5.state") == b"what a training in the workspace keeps"
     assert clone.git("status", "--porcelain") == ""
     shown = json.loads(clone.dvc("exp", "show", "--json"))

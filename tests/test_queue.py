@@ -11,10 +11,15 @@ import pytest
 
 from stages.common.console import StageError
 from tests.conftest import Clone
-from tools.queue import check_repository
+from tools.common.queue import check_for_queue
 
-FINISH = "from stages.common.console import run_stage; from tools import queue; queue.PATIENCE = 4;"
-FINISH += "run_stage(lambda: queue.finish_queue(1))"
+FINISH = """
+from stages.common.console import run_stage
+from tools.common import queue
+
+queue.PATIENCE = 4
+run_stage(lambda: queue.finish_queue(1))
+"""
 
 
 @pytest.mark.parametrize(
@@ -34,9 +39,9 @@ def test_a_clone_without_all_history_is_refused_until_that_is_fetched(
     fresh.git("clone", "--quiet", option, fresh.path.as_uri(), str(lacking.path))
     monkeypatch.chdir(lacking.path)
     with pytest.raises(StageError, match=f"^this clone is {kind}, .*; run `{way_out}` first$"):
-        check_repository()
+        check_for_queue()
     lacking.run(*way_out.split(), "--quiet")
-    check_repository()
+    check_for_queue()
 
 
 @pytest.mark.parametrize(
@@ -52,12 +57,12 @@ def test_a_configuration_of_git_that_dvc_cannot_read_is_refused(
     lines: str, reason: str, fresh: Clone, monkeypatch
 ) -> None:
     monkeypatch.chdir(fresh.path)
-    check_repository()
+    check_for_queue()
     with Path(".git/config").open("a", errors="surrogateescape") as file:
         file.write(f'[remote "origin"]\n\t{lines}\n')
     place = re.escape(f"{fresh.path}/.git/config: DVC's queue can't read it ({reason}")
     with pytest.raises(StageError, match=f"^{place}.*$"):
-        check_repository()
+        check_for_queue()
 
 
 @pytest.mark.slow

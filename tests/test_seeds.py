@@ -10,7 +10,8 @@ import pytest
 
 from stages.common.console import StageError
 from tests.conftest import REPOSITORY, Clone
-from tools.commands import committed_head, run
+from tools.common.commands import run
+from tools.common.repository import committed_head
 
 
 @pytest.mark.slow

@@ -2,20 +2,17 @@
 
 import argparse
 import hashlib
-import re
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-import yaml
-
 from stages.common.console import StageError, format_table, run_stage
 from stages.common.layout import LOCAL_FOLDER_VARIABLE
-from tools.commands import clone_of, run
+from tools.common.clones import clone_of
+from tools.common.commands import run
+from tools.common.outputs import check_code, read_outputs
 
 ABSENT = "absent"
-# Whatever a lock says: DVC would run the stages of a dvc.yaml that lies in these folders.
-RESULT = re.compile(r"(metrics|plots)/.*\.(json|csv|png)")
 
 
 def main() -> None:
@@ -107,46 +104,6 @@ def experiments_named(name: str, listed: str) -> set[str]:
     return {commit for commit, ref in pairs if name in (commit, ref.rpartition("/")[2])}
 
 
-def check_code(commit: str, base: str) -> None:
-    """Refuse a commit that differs from where it started in more than params and results.
-
-    Raises
-    ------
-    StageError
-        If it does: what it brings might be code, or figures that no rebuild makes.
-    """
-    listed = ("git", "diff", "--relative", "--no-renames", "--name-only", base, commit)
-    changed = set(run(*listed).splitlines()) - {"params.yaml", "dvc.lock"}
-    results = {path for path in outputs_of(commit) if RESULT.fullmatch(path)} if changed else set()
-    if others := changed - results:
-        raise StageError(
-            f"{commit:.7} changes {', '.join(sorted(others))} since {base:.7}, which no stage "
-            "writes; such code isn't run: if you trust it, check it out first"
-        )
-
-
-def outputs_of(commit: str) -> list[str]:
-    """List what the stages of a commit have written, but for those of a network it doesn't list.
-
-    Raises
-    ------
-    StageError
-        If its params.yaml or its dvc.lock can't be read.
-    """
-    files = ("params.yaml", "dvc.lock")
-    params, lock = (run("git", "show", f"{commit}:./{file}") for file in files)
-    try:
-        instances = ["", *yaml.safe_load(params)["networks"]]
-    except (yaml.YAMLError, KeyError, TypeError) as error:
-        raise StageError(f"{commit:.7}: its params.yaml lists no networks ({error!r})") from None
-    return [
-        path
-        for stage, outputs in read_outputs(lock).items()
-        if stage.partition("@")[2] in instances
-        for path in outputs
-    ]
-
-
 def check_committed(project: Path, expected: dict[str, dict[str, str]]) -> None:
     """Compare the results that are in git with the lock.
 
@@ -171,23 +128,6 @@ def rebuild(clone: Path, environment: dict[str, str], targets: Sequence[str]) ->
         environment = environment | {LOCAL_FOLDER_VARIABLE: folder}
     command = ["dvc", "repro", "--force", "--no-run-cache", *targets]
     return not subprocess.run(command, cwd=clone, env=environment, check=False).returncode
-
-
-def read_outputs(lock: str) -> dict[str, dict[str, str]]:
-    """Read the MD5 of each output, by stage, from the text of a ``dvc.lock``.
-
-    Raises
-    ------
-    StageError
-        If it isn't one.
-    """
-    try:
-        return {
-            name: {out["path"]: out.get("md5", "no hash") for out in stage.get("outs", [])}
-            for name, stage in yaml.safe_load(lock)["stages"].items()
-        }
-    except (yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
-        raise StageError(f"dvc.lock isn't one of DVC's ({error!r})") from None
 
 
 def md5(path: Path) -> str:

@@ -11,7 +11,7 @@ from dvc.utils.serialize import modify_yaml
 
 from stages.common.console import StageError, format_table
 from stages.common.params import load_params
-from tools.commands import clone_of
+from tools.common.clones import clone_of
 
 # A small process in between, as Linux counts the memory of a parent as its child's peak.
 LAUNCHER = """

@@ -14,7 +14,7 @@ from typing import Any
 
 from stages.common.console import StageError
 from stages.common.determinism import ONE_THREAD, PINS, make_torch_deterministic
-from tools.commands import project_environment
+from tools.common.commands import project_environment
 
 WARM_UP = 10  # steps
 

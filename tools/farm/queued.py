@@ -1,5 +1,6 @@
 """Experiments that wait in DVC's queue, and what each of them trains."""
 
+import contextlib
 import subprocess
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -88,7 +89,7 @@ def key_trainings(base: str, project: Path) -> dict[str, str]:
     the stages before it name in dvc.yaml.
     """
     keys = {}
-    with Repo(str(project)) as repo:
+    with contextlib.chdir(project), Repo() as repo:  # DVC's names of stages are relative
         for stage in repo.index.stages:
             if stage.addressing.startswith("train@"):
                 chain = repo.stage.collect(stage.addressing, with_deps=True)

@@ -93,7 +93,7 @@ test-seeds: $(SETUP) ## Try make seeds and DVC's queue on a tiny pipeline: some 
 
 .PHONY: test-farm
 test-farm: $(FARM) ## Try experiments on several machines, with kills, forgeries and S3: half an hour
-	pytest -m slow --numprocesses 0 tests/test_farm.py
+	pytest -m slow --numprocesses 0 tests/test_run_experiment.py tests/test_farm.py
 
 .PHONY: test-readme
 test-readme: $(SETUP) ## Run every command of the README and docs/ in new clones: some ten minutes

@@ -8,15 +8,20 @@ import torch
 from torch import nn
 
 from stages.classifier.calibration import measure_calibration
-from stages.classifier.inference import Score, answer, score_logits
+from stages.classifier.image_classifier import count_parameters
+from stages.classifier.inference import (
+    Score,
+    compute_logits_of_views,
+    mean_logits,
+    score_logits,
+)
 from stages.classifier.known_bits import use_everyones_bits
-from stages.classifier.network import count_parameters
 from stages.classifier.weights import read_network
 from stages.common.console import StageError, format_table, run_stage
 from stages.common.determinism import make_torch_deterministic
 from stages.common.fashion_mnist import CLASS_NAMES, IMAGE_SIZE
 from stages.common.files import write_csv, write_json
-from stages.common.history import CURVES, read_history
+from stages.common.history import read_history, write_curves
 from stages.common.inputs import Inputs
 from stages.common.layout import (
     CALIBRATION_FOLDER,
@@ -50,14 +55,15 @@ def main() -> None:
     logits, scores, one_view_scores, calibration = {}, {}, {}, {}
     for split, examples in splits.items():
         labels = examples.labels
-        one_view, logits[split] = answer(network, examples.images, params.evaluate.views)
+        of_views = compute_logits_of_views(network, examples.images, params.evaluate)
+        logits[split] = mean_logits(of_views)
         scores[split] = score_logits(logits[split], labels)
-        one_view_scores[split] = score_logits(one_view, labels)
+        one_view_scores[split] = score_logits(of_views[0], labels)
         calibration[split] = measure_calibration(logits[split], labels)
     actual, predicted = splits["test"].labels, logits["test"].argmax(dim=1)
 
     parameters = count_parameters(network)
-    write_metrics(ONE_VIEW_FOLDER / f"{name}.json", dataset, one_view_scores, parameters)
+    write_metrics(ONE_VIEW_FOLDER / f"{name}.json", dataset, 1, one_view_scores, parameters)
     write_json(CALIBRATION_FOLDER / f"{name}.json", rounded(calibration))
     write_curves(PLOTS_FOLDER / name / "curves.csv", history)
     write_confusion(PLOTS_FOLDER / name / "confusion.csv", actual, predicted)
@@ -67,10 +73,13 @@ def main() -> None:
     )
     figures.draw_filters(PLOTS_FOLDER / name / "filters.png", name, first_filters(network))
     with inputs.writing_last_output():  # what DVC tabulates; the others stand beside it
-        write_metrics(METRICS_FOLDER / f"{name}.json", dataset, scores, parameters)
-    print(f"{name} on {dataset}")
-    rows = [[split, f"{loss:.4f}", f"{accuracy:.4f}"] for split, (loss, accuracy) in scores.items()]
-    print(format_table(["split", "loss", "accuracy"], rows))
+        write_metrics(METRICS_FOLDER / f"{name}.json", dataset, len(of_views), scores, parameters)
+    print(f"{name} on {dataset}, by the mean over {len(of_views)} views of each image and by one")
+    rows = [
+        [split, *(f"{figure:.4f}" for figure in (*scores[split], *one_view_scores[split]))]
+        for split in SPLITS
+    ]
+    print(format_table(["split", "loss", "accuracy", "one view: loss", "accuracy"], rows))
 
 
 def read_splits() -> tuple[dict[str, LabelledImages], str]:
@@ -91,8 +100,10 @@ def read_splits() -> tuple[dict[str, LabelledImages], str]:
     return splits, datasets["test"]
 
 
-def write_metrics(path: Path, dataset: str, scores: dict[str, Score], parameters: int) -> None:
-    """Write what ``dvc metrics`` shows.
+def write_metrics(
+    path: Path, dataset: str, views: int, scores: dict[str, Score], parameters: int
+) -> None:
+    """Write what ``dvc metrics`` shows, with the number of views that it is the mean over.
 
     Raises
     ------
@@ -102,11 +113,11 @@ def write_metrics(path: Path, dataset: str, scores: dict[str, Score], parameters
     for split, (loss, _) in scores.items():
         if not math.isfinite(loss):
             raise StageError(
-                f"{path}: the loss on the {split} split is {loss}; lower the learning rate "
-                "in params.yaml and run `dvc repro`"
+                f"{path}: the loss on the {split} split is {loss}; lower {path.stem}."
+                "sgd.learning_rate in params.yaml and run `dvc repro`"
             )
     by_split = rounded({split: score._asdict() for split, score in scores.items()})
-    write_json(path, {"dataset": dataset, **by_split, "parameters": parameters})
+    write_json(path, {"dataset": dataset, "views": views, **by_split, "parameters": parameters})
 
 
 def rounded(measured: dict[str, dict[str, float | None]]) -> dict[str, dict[str, float | None]]:
@@ -115,12 +126,6 @@ def rounded(measured: dict[str, dict[str, float | None]]) -> dict[str, dict[str,
         split: {name: value and round(value, DIGITS) for name, value in of_split.items()}
         for split, of_split in measured.items()
     }
-
-
-def write_curves(path: Path, history: list[dict[str, float]]) -> None:
-    """Write the two losses and the two accuracies of each epoch, for ``dvc plots``."""
-    rows = ([int(row["epoch"]), *(row[name] for name in CURVES)] for row in history)
-    write_csv(path, ("epoch", *CURVES), rows)
 
 
 def write_confusion(path: Path, actual: torch.Tensor, predicted: torch.Tensor) -> None:

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from stages.classifier.calibration import UNSURE_BELOW
-from stages.classifier.inference import answer
+from stages.classifier.inference import compute_logits_of_views, mean_logits
 from stages.classifier.known_bits import use_everyones_bits
 from stages.classifier.weights import read_network
 from stages.common.console import StageError, printable, run_stage
@@ -67,7 +67,7 @@ def parse_arguments() -> argparse.Namespace:
 def classify_test_images(network: nn.Module, inputs: Inputs, name: str) -> None:
     """Classify the test split; write the answers, and draw the first ones and the worst ones."""
     test, dataset = read_split(split_file("test"))
-    _, logits = answer(network, test.images, inputs.params.evaluate.views)
+    logits = mean_logits(compute_logits_of_views(network, test.images, inputs.params.evaluate))
     predicted = logits.argmax(dim=1)  # as evaluate does: after the softmax there can be ties
     confidence = logits.softmax(dim=1).amax(dim=1)
     wrong = (predicted != test.labels).nonzero()[:, 0]
@@ -120,26 +120,26 @@ def classify_pictures(
     answers = {}
     if pictures:
         batch = torch.stack([picture.image for picture in pictures.values()])
-        _, logits = answer(network, batch, params.evaluate.views)
-        described = map(describe, logits.softmax(dim=1), pictures.values())
-        answers = dict(zip(pictures, described, strict=True))
+        logits = mean_logits(compute_logits_of_views(network, batch, params.evaluate))
+        made = map(make_answer, logits.softmax(dim=1), pictures.values())
+        answers = dict(zip(pictures, made, strict=True))
     if as_json:
-        entries = [{"file": str(path), **described} for path, described in answers.items()]
+        entries = [{"file": str(path), **answer} for path, answer in answers.items()]
         print(json.dumps(entries, indent=2))
     else:
-        for path, described in answers.items():
-            print(f"{printable(path)}: {say(described)}")
+        for path, answer in answers.items():
+            print(f"{printable(path)}: {put_in_words(answer)}")
     for error in errors:
         print(f"error: {error}", file=sys.stderr)
     if drawing and pictures:
-        titles = [(printable(path.name), say(described)) for path, described in answers.items()]
+        titles = [(printable(path.name), put_in_words(answer)) for path, answer in answers.items()]
         pairs = [(picture.thumbnail, picture.image) for picture in pictures.values()]
         figures.draw_titled(drawing, pairs, titles)
     if errors:
         sys.exit(1)
 
 
-def describe(probabilities: torch.Tensor, picture: OwnPicture) -> dict:
+def make_answer(probabilities: torch.Tensor, picture: OwnPicture) -> dict:
     """Name the likeliest classes of probabilities, float32 [10], and tell what is doubtful."""
     top = probabilities.topk(LIKELIEST)
     likeliest = [
@@ -150,11 +150,11 @@ def describe(probabilities: torch.Tensor, picture: OwnPicture) -> dict:
     return {"unsure": unsure, "likeliest": likeliest, "notes": picture.notes}
 
 
-def say(described: dict) -> str:
-    """Say in a line what ``describe`` found."""
-    classes = [f"{one['class_name']} {one['probability']:.1%}" for one in described["likeliest"]]
-    notes = "".join(f" ({note})" for note in described["notes"])
-    return ("unsure: " if described["unsure"] else "") + ", ".join(classes) + notes
+def put_in_words(answer: dict) -> str:
+    """Put an answer in a line."""
+    classes = [f"{one['class_name']} {one['probability']:.1%}" for one in answer["likeliest"]]
+    notes = "".join(f" ({note})" for note in answer["notes"])
+    return ("unsure: " if answer["unsure"] else "") + ", ".join(classes) + notes
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from stages.classifier.convolution import convolve, fix_convolutions, needs_avx2
-from stages.classifier.network import build_network
+from stages.classifier.image_classifier import build_network
 from stages.common.params import load_params
 from tests.conftest import REPOSITORY, Clone
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from stages.classifier.image_classifier import build_network
 from stages.classifier.known_bits import known_networks
-from stages.classifier.network import build_network
 from stages.common.determinism import ONE_THREAD, PINS, derive_seed
 from stages.common.params import load_params
 from tests.conftest import REPOSITORY, Clone

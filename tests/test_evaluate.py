@@ -11,7 +11,7 @@ from stages.classifier.calibration import measure_calibration
 from stages.classifier.inference import compute_logits
 from stages.classifier.views import views_of
 from stages.classifier.weights import read_network
-from stages.common.params import load_params
+from stages.common.params import EvaluateParams, load_params
 from stages.common.tensors import read_split
 from stages.evaluate import first_filters
 from tests.conftest import Clone
@@ -24,8 +24,8 @@ def test_metrics_are_of_the_mean_over_ten_views_of_all_three_splits(
     built: Clone, name: str
 ) -> None:
     metrics = json.loads(built.read(f"metrics/{name}.json"))
-    assert list(metrics) == ["dataset", "train", "val", "test", "parameters"]
-    assert metrics["dataset"] == "synthetic"
+    assert list(metrics) == ["dataset", "views", "train", "val", "test", "parameters"]
+    assert (metrics["dataset"], metrics["views"]) == ("synthetic", 10)
     recipe = load_params(built.path / "params.yaml").recipe(name)
     network = read_network(built.path / f"models/{name}/model.safetensors", name, recipe)
     val, _ = read_split(built.path / "data/split/val.safetensors")
@@ -52,6 +52,7 @@ def test_metrics_are_of_the_mean_over_ten_views_of_all_three_splits(
 def test_the_last_point_of_the_curves_is_the_metric_of_one_view(built: Clone, name: str) -> None:
     *_, last = csv.DictReader(built.read(f"plots/{name}/curves.csv").decode().splitlines())
     one_view = json.loads(built.read(f"metrics/one_view/{name}.json"))
+    assert one_view["views"] == 1
     for split in ("train", "val"):
         for figure in ("loss", "accuracy"):
             expected = pytest.approx(one_view[split][figure], abs=1e-4)
@@ -61,17 +62,21 @@ def test_the_last_point_of_the_curves_is_the_metric_of_one_view(built: Clone, na
 def test_with_one_view_the_metrics_are_those_beside_them(clone: Clone) -> None:
     one_view = clone.read("metrics/one_view/lenet5.json")
     assert clone.read("metrics/lenet5.json") != one_view
-    clone.set_params({"evaluate.views": "one"})
+    clone.set_params({"evaluate.flip": False, "evaluate.shift": 0})
     assert clone.stage("evaluate", "lenet5").returncode == 0
     assert clone.read("metrics/lenet5.json") == one_view
 
 
 def test_the_views_are_an_image_its_mirror_image_and_both_moved_a_pixel_each_way() -> None:
     image = torch.arange(1, 10, dtype=torch.uint8).view(1, 1, 3, 3)
-    assert [view.tolist() for view in views_of(image, "one")] == [image.tolist()]
-    pair = [image, image.flip(-1)]
-    assert all(map(torch.equal, views_of(image, "mirrored"), pair))
-    views = [*views_of(image, "shifted")]
+    alone, pair, moved = (
+        [*views_of(image, EvaluateParams(flip=flip, shift=shift))]
+        for flip, shift in ((False, 0), (True, 0), (False, 1))
+    )
+    assert [view.tolist() for view in alone] == [image.tolist()]
+    assert all(map(torch.equal, pair, [image, image.flip(-1)]))
+    views = [*views_of(image, EvaluateParams(flip=True, shift=1))]
+    assert all(map(torch.equal, moved, views[::2]))
     assert len(views) == 10
     assert all(map(torch.equal, views[:2], pair))
     assert views[2][0, 0].tolist() == [[0, 0, 0], [1, 2, 3], [4, 5, 6]]
@@ -119,9 +124,10 @@ def test_the_confusion_plot_has_a_row_a_test_image(built: Clone, name: str) -> N
 
 
 def test_the_console_shows_a_small_table(built: Clone) -> None:
-    start = built.log.splitlines().index("lenet5 on synthetic")
+    title = "lenet5 on synthetic, by the mean over 10 views of each image and by one"
+    start = built.log.splitlines().index(title)
     header, *rows = built.log.splitlines()[start + 1 : start + 5]
-    assert header.split() == ["split", "loss", "accuracy"]
+    assert header.split() == ["split", "loss", "accuracy", "one", "view:", "loss", "accuracy"]
     assert [row.split()[0] for row in rows] == ["train", "val", "test"]
 
 

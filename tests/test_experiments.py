@@ -16,25 +16,28 @@ def test_a_sweep_is_shown_in_120_columns_below_the_commit_that_it_started_from(
 ) -> None:
     committed = val_metrics(clone)
     for name, target, *changes in (
-        ("lower-rate", "evaluate@lenet5", "lenet5.learning_rate=0.01"),
-        ("sweep-1", "check", "lenet5.muon_learning_rate=0.01", "lenet5.dropout=0.1"),
+        ("lower-rate", "evaluate@lenet5", "lenet5.sgd.learning_rate=0.01"),
+        ("sweep-1", "check", "lenet5.muon.learning_rate=0.01", "lenet5.dropout=0.1"),
     ):
         options = [option for change in changes for option in ("-S", change)]
         clone.dvc("exp", "run", "--temp", "--name", name, *options, target)
     sections, names, *rows = clone.run(*SHOW).stdout.splitlines()
     assert max(map(len, (sections, names, *rows))) <= WIDTH
-    assert sections.split() == ["two_conv"] * 2 + ["lenet5"] * 5
+    assert sections.split() == [
+        *(["two_conv"] * 2 + ["lenet5"] * 2),
+        *("lenet5.muon", "lenet5.sgd", "lenet5"),
+    ]
     assert names.replace("val ", "val_").split() == [
         *("experiment", "val_loss", "val_accuracy", "val_loss", "val_accuracy"),
-        *("learning_rate", "muon_learning_rate", "dropout"),
+        *("learning_rate", "learning_rate", "dropout"),
     ]
     clone.dvc("exp", "apply", "lower-rate")
     lower = val_metrics(clone)
     assert lower != committed
     assert [row.split() for row in rows] == [
         ["main", *committed, "0.02", "0.02", "0.0"],
-        ["lower-rate", *lower, "0.01", "0.02", "0.0"],
-        ["sweep-1", *committed, "0.02", "0.01", "0.1"],
+        ["lower-rate", *lower, "0.02", "0.01", "0.0"],
+        ["sweep-1", *committed, "0.01", "0.02", "0.1"],
     ]
 
     earlier = clone.git("rev-parse", "--short=7", "HEAD").strip()

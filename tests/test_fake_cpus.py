@@ -33,7 +33,7 @@ RECIPES = [
     ("two_conv", {"channels": [256, 32], "batch_size": 64}),
     ("lenet5", {}),
     ("lenet5", {"batch_size": 100, "shards": 3, "dropout": 0.2}),
-    ("lenet5", {"batch_size": 100, "shards": 1, "muon_learning_rate": 0.0}),
+    ("lenet5", {"batch_size": 100, "shards": 1, "muon": {"learning_rate": 0.0}}),
     ("lenet5", {"variant": "classic", "shards": 8}),
 ]
 
@@ -45,16 +45,19 @@ from stages.common.determinism import make_torch_deterministic
 
 import torch
 from stages.classifier.inference import compute_logits
-from stages.classifier.network import build_network
+from stages.classifier.image_classifier import build_network
 from stages.common.params import load_params
 from stages.common.tensors import read_split
-from stages.training.loop import Trainer
+from stages.training.trainer import Trainer
 
 params = load_params()
 make_torch_deterministic()
 train, _ = read_split(Path(sys.argv[1]))
 for name, changes in json.loads(sys.argv[2]):
-    recipe = params.recipe(name).model_copy(update=changes)
+    recipe = params.recipe(name)
+    if "muon" in changes:
+        changes["muon"] = recipe.muon.model_copy(update=changes["muon"])
+    recipe = recipe.model_copy(update=changes)
     torch.manual_seed(1)
     examples = train.take(slice(2 * recipe.batch_size))
     trainer = Trainer(build_network(name, recipe), examples, recipe, epochs=1, seed=1)
@@ -67,7 +70,7 @@ for name, changes in json.loads(sys.argv[2]):
 
 # As it was before: a network's convolutions just as torch has them.
 AS_TORCH_HAS_IT = """
-import stages.classifier.network as network
+import stages.classifier.image_classifier as network
 network.fix_convolutions = lambda network: None
 """
 

@@ -112,9 +112,9 @@ def test_a_training_that_diverges_names_the_step_and_keeps_the_last_good_state(
     clone.set_params(
         {
             "train.epochs": 4,
-            "lenet5.muon_learning_rate": 0,  # its steps have a size that no gradient enlarges
-            "lenet5.learning_rate": 10,  # the highest that the bounds allow, as are the next two
-            "lenet5.momentum": 0.99,
+            "lenet5.muon.learning_rate": 0,  # its steps have a size that no gradient enlarges
+            "lenet5.sgd.learning_rate": 10,  # the highest that is allowed, as are the next two
+            "lenet5.sgd.momentum": 0.99,
             "lenet5.weight_decay": 1,
             "lenet5.warmup": 0.75,
         }

@@ -43,10 +43,12 @@ else:
 sys.argv = [module, *arguments]
 runpy.run_module(module, run_name="__main__", alter_sys=True)
 """
-RUN_EPOCH = "stages.training.loop:Trainer.run_epoch"
-ANSWER = "stages.classifier.inference.answer"
-OTHER_RATE = "sed -i '/^lenet5:/,$ s/^  learning_rate: .*/  learning_rate: 0.5/' params.yaml"
-RATE_CHANGED = "lenet5.learning_rate in params.yaml (0.02 -> 0.5)"
+RUN_EPOCH = "stages.training.trainer:Trainer.run_epoch"
+MEAN_LOGITS = "stages.classifier.inference.mean_logits"
+OTHER_RATE = (
+    "sed -i '/^lenet5:/,/  sgd:/ s/^    learning_rate: .*/    learning_rate: 0.5/' params.yaml"
+)
+RATE_CHANGED = "lenet5.muon.learning_rate in params.yaml (0.02 -> 0.5)"
 LAST_OUTPUTS = {
     "check": "data/params_checked.txt",
     "split": "data/split/pixel_statistics.json",
@@ -136,16 +138,16 @@ def test_params_that_change_in_a_training_are_locked_with_no_result_and_both_way
         ),
         (
             "evaluate lenet5",
-            ANSWER,
+            MEAN_LOGITS,
             "sed -i 's/^  variant.*//' params.yaml; sed -i 1d models/lenet5/history.csv",
             "lenet5.variant in params.yaml (modern -> nothing), models/lenet5/history.csv",
         ),
         pytest.param(
             "predict lenet5",
-            ANSWER,
-            "sed -i 's/views:.*/views: one/' params.yaml; "
+            MEAN_LOGITS,
+            "sed -i 's/  shift: 1/  shift: 0/' params.yaml; "
             "cp -p models/two_conv/model.safetensors new; mv new models/lenet5/model.safetensors",
-            "evaluate.views in params.yaml (shifted -> one), models/lenet5/model.safetensors",
+            "evaluate.shift in params.yaml (1 -> 0), models/lenet5/model.safetensors",
             marks=pytest.mark.slow,
         ),
     ],
@@ -171,11 +173,11 @@ def test_what_changes_while_the_last_output_is_written_is_noticed_too(clone: Clo
 
 
 def test_code_that_changes_while_it_is_imported_is_refused_at_once(clone: Clone) -> None:
-    command = "sed -i 's/1 + done/2 + done/' stages/training/loop.py"
+    command = "sed -i 's/1 + done/2 + done/' stages/training/trainer.py"
     done = clone.stage("train", "lenet5", **interrupt(clone, "torch", command))
     assert done.returncode == 1
     assert done.stdout.startswith(
-        "error: changed while this stage was at work: stages/training/loop.py; "
+        "error: changed while this stage was at work: stages/training/trainer.py; "
     )
 
 
@@ -183,8 +185,8 @@ def test_what_a_training_does_not_depend_on_and_what_is_put_back_may_change_mean
     clone: Clone,
 ) -> None:
     command = """set -e
-        sed -i 's/^  kernel_size:.*/  kernel_size: 3/; s/^  views:.*/  views: one/' params.yaml
-        sed -i '/^lenet5:/,$ s/learning_rate: 0.02/learning_rate: 2e-2  # a comment/' params.yaml
+        sed -i 's/^  kernel_size:.*/  kernel_size: 3/; s/  shift: 1/  shift: 0/' params.yaml
+        sed -i '/^lenet5:/,/  sgd:/ s/learning_rate: 0.02/learning_rate: 2e-2  # new/' params.yaml
         echo >> stages/networks/two_conv.py; echo >> stages/evaluate.py; echo >> README.md
         touch stages/training/loop.py stages/training/.#loop.py stages/training/loop.py~
         sed -i.orig 's/0/1/g' stages/train.py && mv stages/train.py.orig stages/train.py
@@ -207,10 +209,10 @@ def test_the_state_of_a_training_stands_for_all_that_it_depends_on(fresh: Clone)
     first = fingerprint()
     for file in ("networks/two_conv.py", "evaluate.py", "raw/idx.py"):
         (fresh.path / "stages" / file).write_text("other")
-    fresh.set_params({"two_conv.learning_rate": 0.5})
+    fresh.set_params({"two_conv.muon.learning_rate": 0.5})
     assert fingerprint() == first
     seen = {first}
-    fresh.set_params({"lenet5.learning_rate": 0.5})
+    fresh.set_params({"lenet5.muon.learning_rate": 0.5})
     for file in ("data/split/val.safetensors", "stages/networks/lenet5.py", "stages/common/new.py"):
         seen.add(fingerprint())
         (fresh.path / file).write_text("other")

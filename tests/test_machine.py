@@ -17,7 +17,7 @@ from tools.run_experiment.checks import check_steps
 def test_this_machine_is_not_refused_and_each_recipe_has_a_step_of_its_own(clone: Clone) -> None:
     clone.set_params({"train.device": "cuda"})
     (clone.path / "deeper.yaml").write_bytes(clone.read("params.yaml"))
-    clone.set_params({"lenet5.learning_rate": 0.01, "train.device": "cpu"})
+    clone.set_params({"lenet5.muon.learning_rate": 0.01, "train.device": "cpu"})
     (clone.path / "wrong.yaml").write_text("networks: 1")
     files = ("params.yaml", "wrong.yaml", "deeper.yaml")
     ours, wrong, on_a_gpu = ask_for_steps([Path(name) for name in files], clone.path)

@@ -42,10 +42,10 @@ if pins == "unpinned":
         del os.environ[name]
 
 import torch
-from stages.classifier.network import build_network
+from stages.classifier.image_classifier import build_network
 from stages.common.params import load_params
 from stages.common.tensors import read_split
-from stages.training.loop import Trainer
+from stages.training.trainer import Trainer
 
 params = load_params()
 make_torch_deterministic()

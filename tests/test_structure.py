@@ -22,7 +22,7 @@ WIRING = yaml.safe_load((REPOSITORY / "dvc.yaml").read_text())["stages"]
 def test_every_module_that_a_stage_imports_lies_below_one_of_its_deps(
     stage: str, network: str
 ) -> None:
-    # exec: a shell between dvc and the stage would keep the stage from ending with dvc
+    # exec, or the shell would stay between dvc and the stage, which would not end with dvc
     assert WIRING[stage]["cmd"].split()[:4] == ["exec", "python", "-m", f"stages.{stage}"]
     deps = [dep.replace("${item.net}", network) for dep in WIRING[stage]["deps"]]
     code = [dep for dep in deps if dep.startswith("stages/")]
@@ -146,7 +146,7 @@ def test_a_change_of_code_reaches_the_stages_that_use_it_and_no_other_network(
     assert {"fetch", "split", "evaluate@two_conv", "predict@two_conv"} < reached
     assert reached & TRAININGS == {"train@lenet5"}
 
-    change(clone, "stages/training/loop.py", "(1 + done)", "(2 + done)")
+    change(clone, "stages/training/trainer.py", "(1 + done)", "(2 + done)")
     assert changed_stages(clone) - reached == {"train@two_conv"}
 
 
@@ -177,3 +177,23 @@ def changed_stages(clone: Clone) -> set[str]:
     return {
         line.rstrip(":") for line in clone.dvc("status").splitlines() if re.match(r"\S+:$", line)
     }
+
+
+def test_the_table_of_what_to_change_names_the_stages_that_run_again() -> None:
+    readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    table = readme.partition("| what | edit | runs again |\n")[2].partition("\n\n")[0]
+    rows = [row.strip("| ").split(" | ") for row in table.splitlines()[1:]]
+    assert len(rows) > 5
+    for what, edit, again in rows:
+        files = re.findall(r"`(\S+)`", edit)
+        assert all((REPOSITORY / file).is_file() for file in files), what
+        reached = {
+            stage
+            for stage in STAGES
+            for dep in WIRING[stage]["deps"]
+            if any(lies_below(file, dep.replace("${item.net}", "lenet5")) for file in files)
+        }
+        if "train" in reached:  # other weights
+            reached |= {"evaluate", "predict"}
+        named = {name.partition("@")[0] for name in re.findall(r"`(\S+)`", again)}
+        assert reached == (set(STAGES) if again == "all" else named), what

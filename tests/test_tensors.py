@@ -12,7 +12,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.classifier.network import build_network
+from stages.classifier.image_classifier import build_network
 from stages.classifier.weights import read_network, write_network
 from stages.common.console import StageError
 from stages.common.params import load_params

@@ -8,23 +8,24 @@ import os
 import pty
 import subprocess
 import termios
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
-from stages.classifier.network import ImageClassifier, build_network, count_parameters
+from stages.classifier.image_classifier import ImageClassifier, build_network, count_parameters
+from stages.classifier.views import mirror_and_move
 from stages.classifier.weights import read_network
 from stages.common.console import StageError
 from stages.common.params import Params, RecipeParams, load_params
 from stages.common.tensors import LabelledImages
 from stages.networks.two_conv import FlattenChannelsLast
-from stages.training.augmentation import Batch, apply_changes, draw_changes
+from stages.training.augmentation import Batch, draw_changes
 from stages.training.dropout import OwnDropout
-from stages.training.loop import one_cycle
 from stages.training.optimizers import SGD, Muon, make_optimizers
-from stages.training.sharded_step import ShardedStep
 from stages.training.step import Step
+from stages.training.trainer import one_cycle
 from tests.conftest import REPOSITORY, Clone
 
 NETWORKS = ("two_conv", "lenet5")
@@ -40,7 +41,7 @@ def count(network: nn.Module, kind: type[nn.Module]) -> int:
 
 
 def shapes(network: ImageClassifier) -> list[tuple[int, ...]]:
-    """List the shapes of what the layers with weights put out, but for the norms."""
+    """List the shapes of what the layers with weights put out, without the norms."""
     found = []
 
     def note(module: nn.Module, _inputs: object, output: torch.Tensor) -> None:
@@ -114,7 +115,7 @@ def test_history_has_a_row_an_epoch_and_the_validation_loss_falls(built: Clone, 
     rows = list(csv.DictReader(built.read(f"models/{name}/history.csv").decode().splitlines()))
     assert list(rows[0]) == [
         "epoch",
-        "learning_rate",
+        "sgd_learning_rate",
         "train_loss",
         "train_accuracy",
         "val_loss",
@@ -179,7 +180,8 @@ def test_a_batch_larger_than_the_training_split_is_refused(clone: Clone) -> None
 
 def augment(images: torch.Tensor, flip: bool, max_shift: int) -> torch.Tensor:
     generator = torch.Generator().manual_seed(0)
-    return apply_changes(images, draw_changes(len(images), flip, max_shift, generator), max_shift)
+    changes = draw_changes(len(images), flip, max_shift, generator)
+    return mirror_and_move(images, *changes, max_shift)
 
 
 def test_augmentation_gives_each_mirror_and_shift_and_nothing_else() -> None:
@@ -236,8 +238,7 @@ def test_muon_moves_weights_and_sgd_matrices_of_many_rows_norms_and_biases(
 ) -> None:
     recipe = params.recipe(name)
     network = build_network(name, recipe)
-    with_muon = recipe.model_copy(update={"muon_learning_rate": 0.02, "weight_decay": 0.1})
-    muon, *sgd = make_optimizers(network, with_muon)
+    muon, *sgd = make_optimizers(network, recipe)
     parameters = dict(network.named_parameters())
     assert type(muon) is Muon
     weights = [key for key, one in parameters.items() if one.ndim > 1 and key not in many_rows]
@@ -262,10 +263,14 @@ def test_a_step_takes_rate_times_decay_off_whatever_the_gradient(
     torch.testing.assert_close(weights.detach(), torch.full((2, 3), 0.95))
 
 
+def without_muon(recipe: RecipeParams, **changes: Any) -> RecipeParams:
+    changes["muon"] = recipe.muon.model_copy(update={"learning_rate": 0.0})
+    return recipe.model_copy(update=changes)
+
+
 def test_without_muon_weights_decay_and_norms_and_biases_do_not(params: Params) -> None:
     network = build_network("two_conv", params.two_conv)
-    changes = {"muon_learning_rate": 0.0, "weight_decay": 0.1}
-    optimizers = make_optimizers(network, params.two_conv.model_copy(update=changes))
+    optimizers = make_optimizers(network, without_muon(params.two_conv, weight_decay=0.1))
     assert {type(optimizer) for optimizer in optimizers} == {SGD}
     moved = [parameter for optimizer in optimizers for parameter in optimizer.parameters]
     assert {*map(id, moved)} == {*map(id, network.parameters())}
@@ -296,21 +301,20 @@ def take_a_step(network: nn.Module, recipe: RecipeParams, shards: int) -> torch.
     generator = torch.Generator().manual_seed(1)
     images = torch.randint(256, (50, 1, 28, 28), dtype=torch.uint8, generator=generator)
     labels = torch.randint(10, (50,), generator=generator)
-    step = Step(network, make_optimizers(network, recipe), recipe.label_smoothing)
+    step = Step(network, make_optimizers(network, recipe), recipe.label_smoothing, shards)
     unchanged = draw_changes(len(labels), False, 0, generator)
     batch = Batch(LabelledImages(images, labels), torch.arange(len(labels)), unchanged, 0)
-    return ShardedStep(step, shards)(batch) if shards else step(batch)
+    return step(batch, rate_factor=1.0)
 
 
 def test_the_shards_add_up_to_the_step_of_the_whole_batch(params: Params) -> None:
     # Batch norm sees shards, and Muon enlarges small differences.
-    without_norm_or_muon = {"variant": "classic", "muon_learning_rate": 0.0}
-    recipe = params.lenet5.model_copy(update=without_norm_or_muon)
+    recipe = without_muon(params.lenet5, variant="classic")
     whole = build_network("lenet5", recipe)
     sharded = copy.deepcopy(whole)
     before = copy.deepcopy(whole.state_dict())
     assert take_a_step(sharded, recipe, shards=3) == pytest.approx(
-        take_a_step(whole, recipe, shards=0).item(), rel=1e-5
+        take_a_step(whole, recipe, shards=1).item(), rel=1e-5
     )
     for name, expected in whole.state_dict().items():
         torch.testing.assert_close(sharded.state_dict()[name], expected, rtol=1e-4, atol=1e-6)

@@ -14,7 +14,7 @@ from tools.common.repository import check_repository
 FIXED = ("Experiment", "rev", "typ", "State")
 METRIC = r"(?:metrics/(.*)\.json:)?val\.(.*)"
 KEPT = "|".join((*FIXED, METRIC))
-OTHER_METRICS = r"((train|test)\.(loss|accuracy)|dataset|parameters)$"
+OTHER_METRICS = r"((train|test)\.(loss|accuracy)|dataset|views|parameters)$"
 DROPPED = rf".*/|{OTHER_METRICS}|params\.yaml|Created|parent|Executor"
 
 

@@ -32,8 +32,8 @@ def main() -> None:
 def step_of(name: str, params: Params) -> dict:
     """Hash a step of a network's recipe, and tell whether its bits are promised."""
     from stages.classifier.convolution import is_promised
+    from stages.classifier.image_classifier import build_network
     from stages.classifier.known_bits import use_everyones_bits
-    from stages.classifier.network import build_network
 
     recipe = params.recipe(name)
     use_everyones_bits(name, recipe, training=True)  # may start this process again
@@ -45,11 +45,10 @@ def hash_step(name: str, recipe: RecipeParams) -> str:
     """Hash all that a training step of a recipe leaves behind."""
     import torch
 
-    from stages.classifier.known_bits import hash_tensors
-    from stages.classifier.network import build_network
+    from stages.classifier.image_classifier import build_network
     from stages.common.fashion_mnist import CLASS_NAMES, IMAGE_SIZE
-    from stages.common.tensors import LabelledImages
-    from stages.training.loop import Trainer
+    from stages.common.tensors import LabelledImages, hash_tensors
+    from stages.training.trainer import Trainer
 
     torch.manual_seed(1)
     shape = (recipe.batch_size, 1, IMAGE_SIZE, IMAGE_SIZE)

@@ -1,5 +1,6 @@
 """What a trained network says of images."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -7,6 +8,7 @@ import torch.nn.functional as F  # noqa: N812, the field's name for it
 from torch import nn
 
 from stages.classifier.views import views_of
+from stages.common.params import EvaluateParams
 from stages.common.tensors import LabelledImages
 from stages.common.workers import map_in_order
 
@@ -28,15 +30,17 @@ def compute_logits(network: nn.Module, images: torch.Tensor) -> torch.Tensor:
     return torch.cat([*map_batches(call, images.split(BATCH_SIZE))])
 
 
-def answer(
-    network: nn.Module, images: torch.Tensor, views: str
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Compute the logits, float32 [N, 10], of one view and those that a network answers with.
+def compute_logits_of_views(
+    network: nn.Module, images: torch.Tensor, params: EvaluateParams
+) -> list[torch.Tensor]:
+    """Compute logits, float32 [N, 10], by each of the views; by the images as they are first."""
+    return [compute_logits(network, view) for view in views_of(images, params)]
 
-    The latter are the mean over the views that ``evaluate.views`` names.
-    """
-    one_view, *others = (compute_logits(network, view) for view in views_of(images, views))
-    return one_view, sum(others, one_view) / (1 + len(others))
+
+def mean_logits(of_views: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Compute what a network answers with: the mean over the views, float32 [N, 10]."""
+    first, *others = of_views
+    return sum(others, first) / len(of_views)
 
 
 def score(network: nn.Module, examples: LabelledImages) -> Score:

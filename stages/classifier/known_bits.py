@@ -1,6 +1,5 @@
 """A known computation ahead of a stage's own, which tells whether its bits are everyone's."""
 
-import hashlib
 import os
 import re
 import sys
@@ -11,10 +10,11 @@ import torch.nn.functional as F  # noqa: N812, the field's name for it
 from torch import nn
 
 from stages.classifier.convolution import fix_convolutions, needs_avx2
-from stages.classifier.network import build_network
+from stages.classifier.image_classifier import build_network
 from stages.common.determinism import AVX2, ISA
 from stages.common.fashion_mnist import IMAGE_SIZE
 from stages.common.params import RecipeParams
+from stages.common.tensors import hash_tensors
 
 REQUIREMENTS = Path("requirements.txt")
 # SHA-256 of what `compute_answers` and `compute_step` return with the torch of requirements.txt.
@@ -127,9 +127,3 @@ def known_networks() -> list[tuple[nn.Module, torch.Tensor]]:
         images = torch.rand(shard, 1, 28, 28)
         networks.append((network, images.contiguous(memory_format=torch.channels_last)))
     return networks
-
-
-def hash_tensors(tensors: list[torch.Tensor]) -> str:
-    """Hash the bytes of tensors."""
-    data = b"".join(tensor.detach().contiguous().numpy().tobytes() for tensor in tensors)
-    return hashlib.sha256(data).hexdigest()

@@ -1,34 +1,49 @@
-"""The views of an image, over which a network's logits are averaged."""
+"""Images mirrored and moved: at random in training, in each way where a network answers."""
 
 from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F  # noqa: N812, the field's name for it
 
+from stages.common.params import EvaluateParams
+
 UNMOVED = (0, 0)
-ONE_PIXEL = ((1, 0), (-1, 0), (0, 1), (0, -1))  # down, right; negative: up, left
-
-# What ``evaluate.views`` may name: where an image is moved to, and whether it is mirrored as well.
-VIEWS = {
-    "one": ([UNMOVED], False),
-    "mirrored": ([UNMOVED], True),
-    "shifted": ([UNMOVED, *ONE_PIXEL], True),
-}
 
 
-def views_of(images: torch.Tensor, views: str) -> Iterator[torch.Tensor]:
-    """Yield each view of images, uint8 [N, 1, H, W]; the images as they are come first.
+def views_of(images: torch.Tensor, params: EvaluateParams) -> Iterator[torch.Tensor]:
+    """Yield each view of images, uint8 [N, 1, H, W], that an answer is the mean of.
 
-    ``views`` is a key of ``VIEWS``; what is shifted in is background.
+    The images as they are come first.
     """
-    shifts, mirror = VIEWS[views]
-    for shift in shifts:
-        moved = move(images, *shift)
-        yield moved
-        if mirror:
-            yield moved.flip(-1)
+    far = params.shift
+    each_way = ((far, 0), (-far, 0), (0, far), (0, -far)) if far else ()  # down, right
+    for down, right in (UNMOVED, *each_way):
+        places = torch.tensor([[far - down, far - right]]).expand(len(images), 2)
+        for mirrored in (False, True) if params.flip else (False,):
+            yield mirror_and_move(images, torch.tensor([[mirrored]]), places, far)
 
 
-def move(images: torch.Tensor, down: int, right: int) -> torch.Tensor:
-    """Move images by so many pixels; what leaves them is lost."""
-    return F.pad(images, (right, -right, down, -down))
+def mirror_and_move(
+    images: torch.Tensor, mirrored: torch.Tensor, places: torch.Tensor, max_shift: int
+) -> torch.Tensor:
+    """Mirror images left to right and move them, each its own way.
+
+    Parameters
+    ----------
+    images : uint8 [N, 1, H, W]
+        What is moved out of them is lost; what comes in is background.
+    mirrored : bool [N or 1, 1]
+        Whether an image is mirrored, once it is moved.
+    places : integers [N, 2]
+        Row and column at which its window begins in the image padded by ``max_shift``: there,
+        nothing moves.
+    max_shift : int
+        The most that an image moves, in pixels, each way.
+    """
+    _, _, height, width = images.shape
+    padded = F.pad(images, [max_shift] * 4)
+    windows = padded.unfold(2, height, 1).unfold(3, width, 1)  # a view: [N, 1, places, H, W]
+    each = torch.arange(len(images), device=images.device)
+    rows, columns = places.int().unbind(1)  # an index of uint8 would be a mask
+    moved = windows[each, :, rows, columns]
+    return torch.where(mirrored[:, :, None, None], moved.flip(-1), moved)

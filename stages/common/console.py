@@ -17,7 +17,7 @@ class StageError(Exception):
     """A problem that the user can solve. Its text says what is wrong, where, and what to do."""
 
 
-def refuse(path: Path, reason: str, rebuild: str) -> StageError:
+def file_error(path: Path, reason: str, rebuild: str) -> StageError:
     """Make the error that says what is wrong with a file, and which stage writes it anew."""
     return StageError(f"{path}: {reason}; delete it and run `dvc repro {rebuild}`")
 

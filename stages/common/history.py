@@ -1,20 +1,30 @@
-"""The history of a training: a row per epoch."""
+"""The history of a training: a row per epoch.
+
+Losses, plain cross-entropy, and accuracies are those of the averaged weights by one view of each
+image; ``train_*`` of as many training images as val has, without augmentation.
+"""
 
 import csv
 import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from stages.common.console import refuse
+from stages.common.console import file_error
 from stages.common.files import write_csv
 
 CURVES = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
-HEADER = ("epoch", "learning_rate", *CURVES)
+HEADER = ("epoch", "sgd_learning_rate", *CURVES)
 
 
 def write_history(path: Path, rows: Sequence[Sequence[float]]) -> None:
     """Write rows of what ``HEADER`` names."""
     write_csv(path, HEADER, rows)
+
+
+def write_curves(path: Path, history: Sequence[dict[str, float]]) -> None:
+    """Write what ``read_history`` read: for Git, as ``dvc plots`` compares commits."""
+    rows = ([int(row["epoch"]), *(row[name] for name in CURVES)] for row in history)
+    write_csv(path, ("epoch", *CURVES), rows)
 
 
 def read_history(path: Path) -> list[dict[str, float]]:
@@ -35,5 +45,5 @@ def read_history(path: Path) -> list[dict[str, float]]:
         history = []
     if not history or not all(math.isfinite(x) for row in history for x in row.values()):
         reason = "missing, or not the history of a training"
-        raise refuse(path, reason, f"train@{path.parent.name}")
+        raise file_error(path, reason, f"train@{path.parent.name}")
     return history

@@ -64,11 +64,11 @@ class Inputs:
         }
         self.refuse_changes()
 
-    def fingerprint(self) -> bytes:
-        """Compute a SHA-256 of all that was read."""
+    def fingerprint(self) -> str:
+        """Compute the SHA-256 of all that was read as 64 hexadecimal digits."""
         files = {path: note.digest for path, note in self._files.items()}
         text = json.dumps({"params": self._values, "files": files}, sort_keys=True)
-        return hashlib.sha256(text.encode()).digest()
+        return hashlib.sha256(text.encode()).hexdigest()
 
     @contextmanager
     def writing_last_output(self) -> Iterator[None]:

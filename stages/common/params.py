@@ -86,9 +86,25 @@ class TrainParams(Section):
 
 
 class EvaluateParams(Section):
-    """How a trained network is asked, in ``evaluate`` and ``predict``."""
+    """The views of an image that a network's answer is the mean of."""
 
-    views: Literal["one", "mirrored", "shifted"]
+    flip: bool
+    shift: Annotated[int, Field(ge=0, le=8)]
+
+
+class MuonParams(Section):
+    """How Muon moves matrices of weights, and which."""
+
+    learning_rate: Annotated[Real, Field(ge=0, le=1)]
+    momentum: Fraction
+    max_rows: Annotated[int, Field(ge=0, le=1024)]
+
+
+class SGDParams(Section):
+    """How SGD moves what Muon doesn't."""
+
+    learning_rate: Annotated[Real, Field(gt=0, le=10)]
+    momentum: Fraction
 
 
 class RecipeParams(Section):
@@ -96,10 +112,9 @@ class RecipeParams(Section):
 
     batch_size: Annotated[int, Field(ge=2, le=10_000)]
     shards: Annotated[int, Field(ge=1, le=256)]
-    learning_rate: Annotated[Real, Field(gt=0, le=10)]
-    muon_learning_rate: Annotated[Real, Field(ge=0, le=1)]
+    muon: MuonParams
+    sgd: SGDParams
     warmup: Fraction
-    momentum: Fraction
     weight_decay: Annotated[Real, Field(ge=0, le=1)]
     label_smoothing: Fraction
     ema_decay: Fraction
@@ -213,11 +228,11 @@ def check_params(tree: Any, path: Path = PARAMS_FILE) -> Params:
     try:
         return Params.model_validate(tree)
     except ValidationError as error:
-        mistakes = (_in_one_line(_describe(problem)) for problem in error.errors())
+        mistakes = (_in_one_line(_explain(problem)) for problem in error.errors())
         raise StageError(f"{path}: {'; '.join(mistakes)}") from None
 
 
-def _describe(problem: dict[str, Any]) -> str:
+def _explain(problem: dict[str, Any]) -> str:
     key = ".".join(map(str, problem["loc"])) or "the whole file"
     if problem["type"] == "extra_forbidden":
         return f"{key}: unknown key{_suggest(problem['loc'])}"

@@ -1,6 +1,8 @@
 """Tensors and splits on disk: safetensors files, checked when they are read."""
 
+import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,7 +10,7 @@ import safetensors
 import safetensors.torch
 import torch
 
-from stages.common.console import StageError, refuse
+from stages.common.console import StageError, file_error
 from stages.common.fashion_mnist import CLASS_NAMES, IMAGE_SIZE
 from stages.common.files import write_bytes
 
@@ -64,9 +66,17 @@ def read_tensors(path: Path, rebuild: str) -> tuple[dict[str, torch.Tensor], dic
     except FileNotFoundError:
         raise StageError(f"{path}: no such file; run `dvc repro {rebuild}` to make it") from None
     except (KeyError, TypeError, ValueError, RecursionError):
-        raise refuse(path, "a safetensors file that this pipeline didn't write", rebuild) from None
+        raise file_error(
+            path, "a safetensors file that this pipeline didn't write", rebuild
+        ) from None
     except (OSError, RuntimeError, safetensors.SafetensorError) as error:
-        raise refuse(path, f"not a whole safetensors file ({error!s:.120})", rebuild) from None
+        raise file_error(path, f"not a whole safetensors file ({error!s:.120})", rebuild) from None
+
+
+def hash_tensors(tensors: Sequence[torch.Tensor]) -> str:
+    """Compute the SHA-256 of the bytes of tensors, one after another."""
+    data = b"".join(tensor.detach().cpu().contiguous().numpy().tobytes() for tensor in tensors)
+    return hashlib.sha256(data).hexdigest()
 
 
 def write_split(path: Path, examples: LabelledImages, dataset: str) -> None:
@@ -89,21 +99,23 @@ def read_split(path: Path) -> tuple[LabelledImages, str]:
         "labels": (torch.int64, ()),
     }
     if set(tensors) != set(expected):
-        raise refuse(path, f"expected images and labels, found {sorted(tensors)!s:.120}", "split")
+        raise file_error(
+            path, f"expected images and labels, found {sorted(tensors)!s:.120}", "split"
+        )
     if not isinstance(dataset := content.get("dataset"), str):
-        raise refuse(path, f"expected the name of a data set, found {dataset!r:.80}", "split")
+        raise file_error(path, f"expected the name of a data set, found {dataset!r:.80}", "split")
     for name, (dtype, shape) in expected.items():
         tensor = tensors[name]
         if tensor.dtype != dtype or tensor.ndim == 0 or tuple(tensor.shape[1:]) != shape:
             wanted = f"{dtype} {['N', *shape]}"
             found = f"{tensor.dtype} {list(tensor.shape)}"
-            raise refuse(path, f"expected {name} of {wanted}, found {found}", "split")
+            raise file_error(path, f"expected {name} of {wanted}, found {found}", "split")
     examples = LabelledImages(tensors["images"], tensors["labels"])
     if not len(examples.images):
-        raise refuse(path, "expected images, found none", "split")
+        raise file_error(path, "expected images, found none", "split")
     if len(examples.images) != len(examples.labels):
         counts = f"{len(examples.images)} images and {len(examples.labels)} labels"
-        raise refuse(path, f"expected as many images as labels, found {counts}", "split")
+        raise file_error(path, f"expected as many images as labels, found {counts}", "split")
     if examples.labels.min() < 0 or examples.labels.max() >= len(CLASS_NAMES):
-        raise refuse(path, f"expected labels from 0 to {len(CLASS_NAMES) - 1}", "split")
+        raise file_error(path, f"expected labels from 0 to {len(CLASS_NAMES) - 1}", "split")
     return examples, dataset

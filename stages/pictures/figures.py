@@ -72,7 +72,7 @@ def draw_samples(path: Path, examples: LabelledImages, dataset: str) -> None:
 
 
 def draw_curves(path: Path, name: str, dataset: str, history: Sequence[dict[str, float]]) -> None:
-    """Draw the losses and the accuracies over the epochs, side by side."""
+    """Draw the losses and the accuracies by one view over the epochs, side by side."""
     epochs = [int(row["epoch"]) for row in history]
     lines = {"train": {"linestyle": "--", "alpha": 0.6}, "val": {"marker": "."}}
     with picture(path, 10, 4) as figure:
@@ -84,7 +84,7 @@ def draw_curves(path: Path, name: str, dataset: str, history: Sequence[dict[str,
             axes.set(xlabel="epoch", title="cross-entropy loss" if metric == "loss" else metric)
             axes.xaxis.get_major_locator().set_params(integer=True)
             axes.legend(title="after the last epoch", frameon=False)
-        figure.suptitle(f"{name} on {dataset}")
+        figure.suptitle(f"{name} on {dataset}, by one view of each image, without augmentation")
 
 
 def draw_confusion(path: Path, name: str, dataset: str, counts: torch.Tensor) -> None:

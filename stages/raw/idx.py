@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from stages.common.console import StageError, refuse
+from stages.common.console import StageError, file_error
 from stages.common.fashion_mnist import IMAGE_SIZE
 
 UNSIGNED_BYTE = 0x08
@@ -25,10 +25,12 @@ def read_images(path: Path) -> np.ndarray:
     """
     images = read_idx(path, dimensions=3)
     if not len(images):
-        raise _refuse(path, "expected images, found none")
+        raise _file_error(path, "expected images, found none")
     if images.shape[1:] != (IMAGE_SIZE, IMAGE_SIZE):
         found = "x".join(map(str, images.shape[1:]))
-        raise _refuse(path, f"expected images of {IMAGE_SIZE}x{IMAGE_SIZE} pixels, found {found}")
+        raise _file_error(
+            path, f"expected images of {IMAGE_SIZE}x{IMAGE_SIZE} pixels, found {found}"
+        )
     return images
 
 
@@ -42,7 +44,7 @@ def read_labels(path: Path, classes: int) -> np.ndarray:
     """
     labels = read_idx(path, dimensions=1)
     if labels.size and labels.max() >= classes:
-        raise _refuse(path, f"expected labels from 0 to {classes - 1}, found {labels.max()}")
+        raise _file_error(path, f"expected labels from 0 to {classes - 1}, found {labels.max()}")
     return labels
 
 
@@ -62,20 +64,22 @@ def read_idx(path: Path, dimensions: int) -> np.ndarray:
             if (zeros, kind, found) != (0, UNSIGNED_BYTE, dimensions):
                 magic = (zeros << 16) | (kind << 8) | found
                 expected = (UNSIGNED_BYTE << 8) | dimensions
-                raise _refuse(path, f"expected the magic number {expected}, found {magic}")
+                raise _file_error(path, f"expected the magic number {expected}, found {magic}")
             shape = struct.unpack(f">{dimensions}I", file.read(4 * dimensions))
             size = math.prod(shape)
             if size > MAX_BYTES:
-                raise _refuse(path, f"its header promises {size:,} bytes, more than {MAX_BYTES:,}")
+                raise _file_error(
+                    path, f"its header promises {size:,} bytes, more than {MAX_BYTES:,}"
+                )
             content = file.read(size)
             if len(content) < size or file.read(1):
                 more = "more" if len(content) == size else f"{len(content):,}"
-                raise _refuse(path, f"its header promises {size:,} bytes, it holds {more}")
+                raise _file_error(path, f"its header promises {size:,} bytes, it holds {more}")
             return np.frombuffer(content, np.uint8).reshape(shape)
     except FileNotFoundError:
         raise StageError(f"{path}: no such file; run `dvc repro fetch` to bring it") from None
     except (OSError, EOFError, ValueError, zlib.error, struct.error) as error:
-        raise _refuse(path, f"not a whole gzip file in the IDX format ({error})") from None
+        raise _file_error(path, f"not a whole gzip file in the IDX format ({error})") from None
 
 
 def encode_idx(array: np.ndarray) -> bytes:
@@ -85,5 +89,5 @@ def encode_idx(array: np.ndarray) -> bytes:
     return zlib.compress(header + array.tobytes(), level=6, wbits=31)
 
 
-def _refuse(path: Path, reason: str) -> StageError:
-    return refuse(path, reason, "fetch")
+def _file_error(path: Path, reason: str) -> StageError:
+    return file_error(path, reason, "fetch")

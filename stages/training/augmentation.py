@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F  # noqa: N812, the field's name for it
 
+from stages.classifier.views import mirror_and_move
 from stages.common.tensors import LabelledImages
 
 
@@ -16,20 +16,20 @@ class Changes(NamedTuple):
     ----------
     mirrored : bool [N, 1]
         Whether an image is mirrored left to right.
-    shifts : uint8 [N, 2]
-        Where its window begins in the image padded by ``max_shift``: there, nothing moves.
+    places : uint8 [N, 2]
+        Where it is moved to, as ``mirror_and_move`` has it.
     """
 
     mirrored: torch.Tensor
-    shifts: torch.Tensor
+    places: torch.Tensor
 
     def to(self, device: torch.device) -> "Changes":
         """Return them on a device; where they are there already, nothing is copied."""
-        return Changes(self.mirrored.to(device), self.shifts.to(device))
+        return Changes(self.mirrored.to(device), self.places.to(device))
 
     def take(self, index: slice) -> "Changes":
         """Return those of the images at ``index``."""
-        return Changes(self.mirrored[index], self.shifts[index])
+        return Changes(self.mirrored[index], self.places[index])
 
 
 @dataclass(frozen=True)
@@ -64,10 +64,17 @@ class Batch:
             for members, *changes in zip(*parts, strict=True)
         ]
 
+    def overwrite(self, other: "Batch") -> None:
+        """Choose and change what another batch of the same examples does, in the same memory."""
+        for ours, theirs in zip(
+            (self.members, *self.changes), (other.members, *other.changes), strict=True
+        ):
+            ours.copy_(theirs)
+
     def make(self) -> LabelledImages:
         """Take the images, change them, and take their labels."""
         chosen = self.examples.take(self.members)
-        images = apply_changes(chosen.images, self.changes, self.max_shift)
+        images = mirror_and_move(chosen.images, *self.changes, self.max_shift)
         return LabelledImages(images, chosen.labels)
 
 
@@ -78,20 +85,6 @@ def draw_changes(count: int, flip: bool, max_shift: int, generator: torch.Genera
     so that every device gets the same draws.
     """
     mirrored = torch.rand(count, 1, generator=generator) < (0.5 if flip else 0.0)
-    places = 2 * max_shift + 1
-    shifts = torch.randint(places, (count, 2), generator=generator, dtype=torch.uint8)
-    return Changes(mirrored, shifts)
-
-
-def apply_changes(images: torch.Tensor, changes: Changes, max_shift: int) -> torch.Tensor:
-    """Mirror and shift images, uint8 [N, 1, H, W]; what is shifted in is background.
-
-    ``max_shift`` is the one that the changes were drawn with.
-    """
-    _, _, height, width = images.shape
-    padded = F.pad(images, [max_shift] * 4)
-    windows = padded.unfold(2, height, 1).unfold(3, width, 1)  # views: [N, 1, shifts, shifts, H, W]
-    each = torch.arange(len(images), device=images.device)
-    rows, columns = changes.shifts.int().unbind(1)  # an index of uint8 would be a mask
-    shifted = windows[each, :, rows, columns]
-    return torch.where(changes.mirrored[:, :, None, None], shifted.flip(-1), shifted)
+    choices = 2 * max_shift + 1
+    places = torch.randint(choices, (count, 2), generator=generator, dtype=torch.uint8)
+    return Changes(mirrored, places)

@@ -4,7 +4,6 @@ import copy
 
 import torch
 
-from stages.common.tensors import LabelledImages
 from stages.training.augmentation import Batch
 from stages.training.step import Step
 
@@ -15,40 +14,42 @@ class RecordedStep:
     """A step that was recorded once, as a CUDA graph, and is replayed for each batch.
 
     The launches of kernels this small take longer than the kernels; a graph is one launch. What
-    changes from step to step, it reads from memory: images, labels, and the learning rates.
+    changes from step to step, it reads from memory: which images and how they are changed, and the
+    learning rates.
 
     Parameters
     ----------
     step : Step
         Its network, on a GPU, is left with the weights that it had.
-    examples : LabelledImages
-        Any, as many as are in the batches that follow.
+    batch : Batch
+        Any, as large as those that follow, from the same examples. Its memory is overwritten.
     """
 
-    def __init__(self, step: Step, examples: LabelledImages) -> None:
-        self.examples = LabelledImages(examples.images.clone(), examples.labels.clone())
+    def __init__(self, step: Step, batch: Batch) -> None:
+        self.optimizers = step.optimizers
+        self.batch = batch
         self.graph = torch.cuda.CUDAGraph()
         before = copy.deepcopy(step.network.state_dict())
-        for optimizer in step.optimizers:
-            optimizer.learning_rate = torch.tensor(0.0, device=examples.images.device)
+        for optimizer in self.optimizers:
+            optimizer.learning_rate = torch.tensor(0.0, device=batch.members.device)
         aside = torch.cuda.Stream()
         aside.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(aside):
             for _ in range(WARM_UP):
-                step.take(self.examples)
+                step.take(self.batch)
         torch.cuda.current_stream().wait_stream(aside)
         with torch.cuda.graph(self.graph):
-            self.loss = step.take(self.examples)
+            self.loss = step.take(self.batch)
         # Undo these steps; the momenta stay where the graph reads them.
         step.network.load_state_dict(before)
-        for optimizer in step.optimizers:
+        for optimizer in self.optimizers:
             for momentum in optimizer.momenta:
                 momentum.zero_()
 
-    def __call__(self, batch: Batch) -> torch.Tensor:
+    def __call__(self, batch: Batch, rate_factor: float) -> torch.Tensor:
         """Take the step on another batch; return its loss, which the next step overwrites."""
-        made = batch.make()
-        self.examples.images.copy_(made.images)
-        self.examples.labels.copy_(made.labels)
+        for optimizer in self.optimizers:
+            optimizer.learning_rate.fill_(rate_factor * optimizer.peak)
+        self.batch.overwrite(batch)
         self.graph.replay()
         return self.loss

@@ -1,172 +1,100 @@
-"""The training loop, one epoch at a time."""
+"""The training loop over all epochs, each scored, written down and kept for going on."""
 
-import copy
-import math
-from collections.abc import Callable
+import sys
+import time
+from collections.abc import Iterable
 
-import torch
 from torch import nn
+from tqdm import tqdm
 
-from stages.classifier.network import ImageClassifier
+from stages.classifier.image_classifier import ImageClassifier, count_parameters
+from stages.classifier.inference import Score, score
 from stages.common.console import StageError
-from stages.common.determinism import derive_seed
-from stages.common.params import RecipeParams
+from stages.common.history import write_history
+from stages.common.layout import history_file
 from stages.common.tensors import LabelledImages
-from stages.training.augmentation import Batch, draw_changes
-from stages.training.cuda_step import RecordedStep
-from stages.training.optimizers import make_optimizers, momenta_by_name
-from stages.training.sharded_step import ShardedStep, floating_buffers
-from stages.training.step import Step
-
-CPU = torch.device("cpu")
+from stages.training.optimizers import Optimizer
+from stages.training.resume import ResumeState
+from stages.training.trainer import Trainer
 
 
-class Trainer:
-    """The training of one network: a one-cycle learning rate, and an average of the weights.
+def train_all_epochs(
+    name: str, trainer: Trainer, val: LabelledImages, resume: ResumeState
+) -> ImageClassifier:
+    """Train a network for all epochs, going on where an interrupted run stopped.
 
-    All randomness of an epoch comes from seeds derived for it, so that the state between two
-    epochs is tensors alone.
+    ``resume`` is read before the first epoch. It is written after each, and so is the history.
 
-    Parameters
-    ----------
-    network : ImageClassifier
-        Changed in place.
-    examples : LabelledImages
-        The training split.
-    recipe : RecipeParams
-        The network's section of ``params.yaml``.
-    epochs : int
-        The learning rate reaches zero after that many.
-    seed : int
-        All randomness is derived from it.
-    device : torch.device
-        Where to train; the network stays there.
+    Returns
+    -------
+    ImageClassifier
+        The averaged weights after the last epoch, on the CPU.
 
-    Attributes
-    ----------
-    average : ImageClassifier
-        The exponential moving average of the weights and of batch norm's statistics: the result.
-    learning_rate : float
-        That of SGD in the latest step.
+    Raises
+    ------
+    StageError
+        If the loss becomes non-finite.
     """
-
-    def __init__(
-        self,
-        network: ImageClassifier,
-        examples: LabelledImages,
-        recipe: RecipeParams,
-        epochs: int,
-        seed: int,
-        device: torch.device = CPU,
-    ) -> None:
-        self.network = network.to(device)
-        self.examples = examples.to(device)
-        self.device = device
-        self.recipe = recipe
-        self.seed = seed
-        self.steps_per_epoch = len(examples) // recipe.batch_size
-        self.total_steps = self.steps_per_epoch * epochs
-        self.learning_rate = 0.0
-        self.average = copy.deepcopy(network)
-        self.optimizers = make_optimizers(network, recipe)
-        self._averaged = _averaged_tensors(self.average)
-        self._current = _averaged_tensors(network)
-        self._take_step = self._make_step()
-
-    def _make_step(self) -> Step | ShardedStep | RecordedStep:
-        self.network.train()
-        step = Step(self.network, self.optimizers, self.recipe.label_smoothing)
-        if self.device.type == "cpu":
-            return ShardedStep(step, self.recipe.shards)
-        if self.device.type == "cuda":
-            return RecordedStep(step, self.examples.take(slice(self.recipe.batch_size)))
-        return step
-
-    def run_epoch(self, epoch: int, on_step: Callable[[], None] = lambda: None) -> None:
-        """Train for one epoch, counted from 1, and call ``on_step`` after each step.
-
-        Raises
-        ------
-        StageError
-            If the loss of a step or a weight after the last one is not a finite number.
-        """
-        torch.manual_seed(derive_seed(self.seed, "dropout", epoch))
-        steps = self.steps_per_epoch
-        size = self.recipe.batch_size
-        max_shift = self.recipe.max_shift
-        shuffling = torch.Generator().manual_seed(derive_seed(self.seed, "batches", epoch))
-        # int32: the same order in half the memory, which counts as the data set grows.
-        order = torch.randperm(len(self.examples), generator=shuffling, dtype=torch.int32)
-        augmenting = torch.Generator().manual_seed(derive_seed(self.seed, "augmentation", epoch))
-        changes = draw_changes(steps * size, self.recipe.flip, max_shift, augmenting)
-        # To the device at once: a copy per step would make it wait.
-        order, changes = order.to(self.device), changes.to(self.device)
-        losses = torch.empty(steps, device=self.device)
-        for step in range(steps):
-            members = slice(step * size, (step + 1) * size)
-            batch = Batch(self.examples, order[members], changes.take(members), max_shift)
-            done = (epoch - 1) * steps + step
-            share = one_cycle(done, self.total_steps, self.recipe.warmup)
-            for optimizer in self.optimizers:
-                optimizer.set_learning_rate(share)
-            losses[step] = self._take_step(batch)
-            self._update_average(done)
-            on_step()
-        self.learning_rate = self.recipe.learning_rate * share
-        self._check_finite(epoch, losses)
-
-    def state(self) -> dict[str, torch.Tensor]:
-        """Return all that the next epoch depends on, beside what the trainer was made from."""
-        momenta = momenta_by_name(self.network, self.optimizers)
-        return {
-            **{f"network.{key}": value for key, value in self.network.state_dict().items()},
-            **{f"average.{key}": value for key, value in self.average.state_dict().items()},
-            **{f"momentum.{key}": value for key, value in momenta.items()},
-        }
-
-    def load_state(self, state: dict[str, torch.Tensor]) -> None:
-        """Go back to a state that ``state`` returned."""
-        parts: dict[str, dict[str, torch.Tensor]] = {"network": {}, "average": {}, "momentum": {}}
-        for name, tensor in state.items():
-            part, key = name.split(".", 1)
-            parts[part][key] = tensor
-        self.network.load_state_dict(parts["network"])
-        self.average.load_state_dict(parts["average"])
-        for name, momentum in momenta_by_name(self.network, self.optimizers).items():
-            momentum.copy_(parts["momentum"][name])  # in place: a recorded step reads it there
-
-    def _check_finite(self, epoch: int, losses: torch.Tensor) -> None:
-        for step, loss in enumerate(losses.tolist(), start=1):
-            if not math.isfinite(loss):
-                raise _diverged(epoch, step, f"the training loss is {loss}")
-        if not all(tensor.isfinite().all() for tensor in self._averaged):
-            # The last step's own loss was computed before it broke the weights.
-            raise _diverged(epoch, self.steps_per_epoch, "a weight is not a finite number")
-
-    @torch.no_grad()
-    def _update_average(self, done: int) -> None:
-        # Young averages forget faster, lest the random first weights linger.
-        decay = min(self.recipe.ema_decay, (1 + done) / (10 + done))
-        torch._foreach_lerp_(self._averaged, self._current, 1 - decay)
+    epochs = trainer.epochs
+    # A view, not a copy: the order of the training split is random.
+    sample = trainer.examples.take(slice(len(val)))
+    val = val.to(trainer.device)
+    print(f"{name}: {describe_parameters(trainer.network, trainer.optimizers)}")
+    print(
+        f"{name}: {len(trainer.examples):,} training images; the averaged weights are scored by "
+        f"one view, on {len(sample):,} of these as they are and on val"
+    )
+    history: list[list[float]] = []
+    if interrupted := resume.load():
+        state, history = interrupted
+        trainer.load_state(state)
+        write_history(history_file(name), history)  # DVC has removed it
+        print(f"{name}: goes on after epoch {len(history)} of {epochs}")
+    for epoch in range(len(history) + 1, epochs + 1):
+        start = time.perf_counter()
+        run_epoch(name, trainer, epoch)
+        # Both losses are measured alike, so that the curves can be compared.
+        on_train, on_val = score(trainer.average, sample), score(trainer.average, val)
+        measured = (trainer.sgd_learning_rate, *on_train, *on_val)
+        history.append([epoch, *(float(f"{figure:.6g}") for figure in measured)])
+        resume.save(trainer.state(), history)
+        write_history(history_file(name), history)  # now, for curves that grow in dvc plots
+        seconds = time.perf_counter() - start
+        scores = describe_scores(on_train, on_val)
+        print(f"{name}  epoch {epoch:>2}/{epochs}  {scores}  {seconds:.1f} s")
+    return trainer.average.cpu()
 
 
-def one_cycle(done: int, total: int, warmup: float) -> float:
-    """Compute the share of the peak learning rate in the step after ``done`` of ``total`` steps.
+def run_epoch(name: str, trainer: Trainer, epoch: int) -> None:
+    """Train for one epoch, with a bar that is drawn on a terminal only.
 
-    It climbs linearly for the share ``warmup`` of the steps, then falls linearly to zero
-    (Smith and Topin 2018, without the change of momentum).
+    Raises
+    ------
+    StageError
+        If the loss becomes non-finite.
     """
-    climbing = warmup * total
-    climb = (done + 1) / climbing if climbing else 1.0
-    fall = (total - done) / (total - climbing)
-    return min(climb, fall, 1.0)
+    steps, hidden = trainer.steps_per_epoch, not sys.stderr.isatty()
+    with tqdm(total=steps, desc=f"epoch {epoch}", leave=False, disable=hidden) as bar:
+        try:
+            trainer.run_epoch(epoch, on_step=bar.update)
+        except FloatingPointError as error:
+            # Not Muon's, whose steps have one size, whatever the gradient.
+            raise StageError(f"{error}; lower {name}.sgd.learning_rate in params.yaml") from None
 
 
-def _averaged_tensors(network: nn.Module) -> list[torch.Tensor]:
-    return [*network.parameters(), *floating_buffers(network)]
+def describe_parameters(network: nn.Module, optimizers: Iterable[Optimizer]) -> str:
+    """Tell how many parameters a network has, and which optimizer moves how many."""
+    moved: dict[str, int] = {}
+    for optimizer in optimizers:
+        kind = type(optimizer).__name__
+        moved[kind] = moved.get(kind, 0) + sum(one.numel() for one in optimizer.parameters)
+    shares = ", ".join(f"{kind} moves {count:,}" for kind, count in moved.items())
+    return f"{count_parameters(network):,} parameters: {shares}"
 
 
-def _diverged(epoch: int, step: int, reason: str) -> StageError:
-    return StageError(
-        f"epoch {epoch}, step {step}: {reason}; lower the learning rate in params.yaml"
+def describe_scores(on_train: Score, on_val: Score) -> str:
+    """Put the scores of an epoch in a line."""
+    return (
+        f"train loss {on_train.loss:.4f}  val loss {on_val.loss:.4f}"
+        f"  train accuracy {on_train.accuracy:.4f}  val accuracy {on_val.accuracy:.4f}"
     )

@@ -13,9 +13,6 @@ from stages.common.params import RecipeParams
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 ITERATIONS = 5
 
-MUON_MOMENTUM = 0.95
-MOST_ROWS = 64  # of a matrix that Muon moves, or columns if fewer: their cube is its time
-
 
 class Optimizer(ABC):
     """What moves some parameters by their gradients, with momentum and weight decay.
@@ -38,6 +35,8 @@ class Optimizer(ABC):
 
     Attributes
     ----------
+    peak : float
+        The learning rate of the highest step.
     learning_rate : float or float32 []
         That of the next step; a tensor where a recorded step reads it from memory.
     momenta : list of torch.Tensor
@@ -56,13 +55,6 @@ class Optimizer(ABC):
         self.momentum = momentum
         self.weight_decay = weight_decay
         self.momenta = [torch.zeros_like(parameter) for parameter in self.parameters]
-
-    def set_learning_rate(self, share: float) -> None:
-        """Set the learning rate of the next step to a share of its peak."""
-        if isinstance(self.learning_rate, torch.Tensor):
-            self.learning_rate.fill_(share * self.peak)
-        else:
-            self.learning_rate = share * self.peak
 
     @torch.no_grad()
     def step(self) -> None:
@@ -102,34 +94,34 @@ class Muon(Optimizer):
     """
 
     def _descend(self) -> None:
+        rate = torch.as_tensor(self.learning_rate)
         for parameter, momentum in zip(self.parameters, self.momenta, strict=True):
             gradient = parameter.grad
             momentum.mul_(self.momentum).add_(gradient)
             ahead = gradient.add(momentum, alpha=self.momentum)
             update = orthogonalise_weights(ahead)
-            if isinstance(self.learning_rate, torch.Tensor):
-                parameter.sub_(update * self.learning_rate)
-            else:
-                parameter.sub_(update, alpha=self.learning_rate)
+            parameter.addcmul_(update, rate, value=-1)
 
 
 def make_optimizers(network: nn.Module, recipe: RecipeParams) -> list[Optimizer]:
-    """Make Muon, if the recipe has it, for weights whose matrix has a short side; SGD for the rest.
+    """Make Muon for the matrices of weights that the recipe gives it, and SGD for the rest.
 
-    By custom, norms and biases don't decay.
+    Muon's time is the cube of a matrix's rows, or of its columns if they are fewer: larger ones
+    than ``muon.max_rows`` are SGD's. By custom, norms and biases don't decay.
     """
+    muon, sgd, decay = recipe.muon, recipe.sgd, recipe.weight_decay
     by_muon, by_sgd, norms_and_biases = [], [], []
     for parameter in network.parameters():
         if parameter.ndim == 1:
             norms_and_biases.append(parameter)
-        elif recipe.muon_learning_rate and min(as_matrix(parameter).shape) <= MOST_ROWS:
+        elif muon.learning_rate and min(as_matrix(parameter).shape) <= muon.max_rows:
             by_muon.append(parameter)
         else:
             by_sgd.append(parameter)
     optimizers = [
-        Muon(by_muon, recipe.muon_learning_rate, MUON_MOMENTUM, recipe.weight_decay),
-        SGD(by_sgd, recipe.learning_rate, recipe.momentum, recipe.weight_decay),
-        SGD(norms_and_biases, recipe.learning_rate, recipe.momentum, weight_decay=0),
+        Muon(by_muon, muon.learning_rate, muon.momentum, decay),
+        SGD(by_sgd, sgd.learning_rate, sgd.momentum, decay),
+        SGD(norms_and_biases, sgd.learning_rate, sgd.momentum, weight_decay=0),
     ]
     return [optimizer for optimizer in optimizers if optimizer.parameters]
 

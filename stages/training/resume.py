@@ -6,11 +6,10 @@ import json
 from pathlib import Path
 from typing import BinaryIO
 
-import safetensors.torch
 import torch
 
 from stages.common.console import StageError
-from stages.common.files import write_bytes
+from stages.common.tensors import hash_tensors, read_tensors, write_tensors
 
 # Below the working directory, so that each of DVC's temporary copies has its own.
 RESUME_FOLDER = Path(".resume")
@@ -23,7 +22,7 @@ class ResumeState:
     ----------
     network : str
         The network's name.
-    origin : bytes
+    fingerprint : str
         Stands for the params, data and code that the result depends on.
 
     Raises
@@ -32,39 +31,37 @@ class ResumeState:
         If another process holds it.
     """
 
-    def __init__(self, network: str, origin: bytes) -> None:
+    def __init__(self, network: str, fingerprint: str) -> None:
         self.path = RESUME_FOLDER / f"{network}.state"
+        self._network = network
         self._lock_file = self.path.with_suffix(".lock")
         self._lock = _hold(self._lock_file)
-        self._fingerprint = hashlib.sha256(origin + torch.__version__.encode()).digest()
+        self._origin = f"{fingerprint} {torch.__version__}"
 
     def save(self, tensors: dict[str, torch.Tensor], history: list[list[float]]) -> None:
         """Keep the state after ``len(history)`` epochs."""
-        tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
-        state = safetensors.torch.save(tensors, {"history": json.dumps(history)})
-        body = self._fingerprint + state
-        write_bytes(self.path, hashlib.sha256(body).digest() + body)
+        content = {"origin": self._origin, "history": history}
+        digest = _digest(tensors, content)
+        write_tensors(self.path, tensors, content | {"digest": digest})
 
     def load(self) -> tuple[dict[str, torch.Tensor], list[list[float]]] | None:
         """Return tensors and history; None if there is no state, or, with a line, none of use."""
-        try:
-            content = self.path.read_bytes()
-        except FileNotFoundError:
+        if not self.path.exists():
             return None
-        digest, body = content[:32], content[32:]
-        if hashlib.sha256(body).digest() != digest:
+        try:
+            tensors, content = read_tensors(self.path, f"train@{self._network}")
+            whole = content.pop("digest", None) == _digest(tensors, content)
+        except StageError:
+            whole = False
+        if not whole:
             damaged = self.path.with_suffix(".damaged")
             self.path.replace(damaged)
             print(f"{self.path} is damaged: set aside as {damaged}, training starts over")
             return None
-        # Before the state is parsed: other code may have laid it out otherwise.
-        fingerprint, state = body[:32], body[32:]
-        if fingerprint != self._fingerprint:
+        if content["origin"] != self._origin:
             print(f"{self.path} was made from other params, data or code: training starts over")
             return None
-        # safetensors.torch.load drops the metadata.
-        header = json.loads(state[8 : 8 + int.from_bytes(state[:8], "little")])
-        return safetensors.torch.load(state), json.loads(header["__metadata__"]["history"])
+        return tensors, content["history"]
 
     def remove(self) -> None:
         """Remove the state, what a killed process left half-written, and the folder if empty."""
@@ -74,6 +71,14 @@ class ResumeState:
         # Not where a user has put a link to another disk.
         if folder.is_dir() and not folder.is_symlink() and not any(folder.iterdir()):
             folder.rmdir()
+
+
+def _digest(tensors: dict[str, torch.Tensor], content: dict) -> str:
+    """Hash all of a state, as safetensors doesn't notice a flipped bit."""
+    names = sorted(tensors)
+    described = [[name, str(tensors[name].dtype), *tensors[name].shape] for name in names]
+    held = [content, described, hash_tensors([tensors[name] for name in names])]
+    return hashlib.sha256(json.dumps(held, sort_keys=True).encode()).hexdigest()
 
 
 def _hold(path: Path) -> BinaryIO:

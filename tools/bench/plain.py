@@ -11,8 +11,8 @@ import torch.nn.functional as F  # noqa: N812
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from stages.classifier.image_classifier import build_layers
 from stages.classifier.inference import compute_logits, score_logits
-from stages.classifier.network import build_layers
 from stages.common.params import load_params
 from stages.common.tensors import LabelledImages
 from stages.networks.two_conv import FlattenChannelsLast

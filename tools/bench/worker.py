@@ -71,9 +71,9 @@ def ours(name: str, steps: str) -> dict[str, Any]:
 
 def make_trainer(name: str, steps: int):
     """Make the trainer of a network for so many random images that an epoch has ``steps``."""
-    from stages.classifier.network import build_network
+    from stages.classifier.image_classifier import build_network
     from stages.common.params import load_params
-    from stages.training.loop import Trainer
+    from stages.training.trainer import Trainer
 
     if "MKL_CBWR" in os.environ:
         make_torch_deterministic()
@@ -159,7 +159,7 @@ def our_accuracy(name: str, epochs: str, seed: str) -> dict[str, float]:
     from stages.common.params import load_params
     from stages.common.tensors import read_split
     from stages.train import initialise, read_pixel_statistics
-    from stages.training.loop import Trainer
+    from stages.training.trainer import Trainer
 
     make_torch_deterministic()
     train, val = (read_split(split_file(split))[0] for split in ("train", "val"))

@@ -8,13 +8,13 @@ from typing import Any
 
 import torch
 
-from stages.classifier.inference import answer
+from stages.classifier.inference import compute_logits_of_views, mean_logits
 from stages.classifier.weights import read_network
 from stages.common.console import StageError, run_stage
 from stages.common.determinism import make_torch_deterministic
 from stages.common.files import write_json
 from stages.common.layout import METRICS_FOLDER, PLOTS_FOLDER, model_file, split_file
-from stages.common.params import load_params
+from stages.common.params import EvaluateParams, load_params
 from stages.common.tensors import LabelledImages, read_split
 from stages.common.workers import map_in_order
 from stages.pictures.figures import draw_titled
@@ -42,7 +42,7 @@ def main() -> None:
     itself = {"itself": [OwnPicture(image, [], None) for image in examples.images]}
     seen = itself | {kind: see(kind, examples.images) for kind in KINDS}
     shares = {
-        kind: measure(networks, params.evaluate.views, pictures, examples)
+        kind: measure(networks, params.evaluate, pictures, examples)
         for kind, pictures in seen.items()
     }
     summary = {"split": options.split, "images": len(examples), "right": shares}
@@ -71,7 +71,7 @@ def see_one(kind: str, folder: Path, image: torch.Tensor, seed: int) -> OwnPictu
 
 def measure(
     networks: dict[str, torch.nn.Module],
-    views: str,
+    views: EvaluateParams,
     pictures: list[OwnPicture | None],
     examples: LabelledImages,
 ) -> dict[str, float]:
@@ -82,7 +82,8 @@ def measure(
     for name, network in networks.items():
         right = 0
         if read:
-            _, logits = answer(network, torch.stack([pictures[i].image for i in read]), views)
+            images = torch.stack([pictures[i].image for i in read])
+            logits = mean_logits(compute_logits_of_views(network, images, views))
             right = (logits.argmax(dim=1) == labels).sum().item()
         shares[name] = round(right / len(pictures), 4)
     return shares | {"refused": round(1 - len(read) / len(pictures), 4)}

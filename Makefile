@@ -106,7 +106,7 @@ test-fuzz: $(SETUP) ## Try the readers and writers on 5,000 examples a test: som
 
 .PHONY: test-cpus
 test-cpus: $(SETUP) ## Compare with faked CPUs (cc), emulated ones (qemu-user), another libm: minutes
-	pytest -m slow --numprocesses 0 tests/test_fake_cpus.py tests/test_other_cpus.py tests/test_libm.py
+	pytest -m slow --numprocesses 0 $(addprefix tests/test_,fake_cpus.py other_cpus.py libm.py machine.py)
 
 .PHONY: verify
 verify: $(SETUP) ## Rebuild HEAD (REV=: another, an experiment) in an empty clone, compare with dvc.lock

@@ -1,5 +1,7 @@
 """A machine whose results would be others is refused; a step of each recipe is hashed."""
 
+import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -26,6 +28,17 @@ def test_this_machine_is_not_refused_and_each_recipe_has_a_step_of_its_own(clone
     assert ours["lenet5"]["step"] != on_a_gpu["lenet5"]["step"]
     assert {one["promised"] for one in ours.values()} == {True}
     assert {one["promised"] for one in on_a_gpu.values()} == {False}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("qemu-x86_64") is None, reason="needs Debian's qemu-user")
+def test_a_processor_without_avx2_is_refused_in_a_line(source: Clone) -> None:
+    python = ("qemu-x86_64", "-cpu", "Nehalem", sys.executable)
+    done = source.run(*python, "-m", "tools.machine", check=False)
+    assert done.returncode == 1
+    *_, error = done.stdout.splitlines()
+    assert error.startswith("error: ")
+    assert error.endswith("not be those of others: its processor has no AVX2")
 
 
 def test_another_version_of_torch_is_refused(tmp_path: Path, monkeypatch) -> None:

@@ -6,7 +6,6 @@ import os
 import re
 import shutil
 import signal
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -53,15 +52,6 @@ def test_a_file_system_without_locks_is_no_trouble(built: Clone, tmp_path: Path)
     clone.git("remote", "add", "origin", str(built.path))
     done = clone.run("python", "-c", WITHOUT_LOCKS, "name", check=False)
     assert refusal(done).startswith("no DVC remote to share by")
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(shutil.which("qemu-x86_64") is None, reason="needs Debian's qemu-user")
-def test_a_processor_without_avx2_is_refused_in_a_line(built: Clone) -> None:
-    python = ("qemu-x86_64", "-cpu", "Nehalem", sys.executable)
-    done = built.run(*python, *RUN[1:], "--here", "lower-rate", check=False)
-    assert refusal(done).endswith("not be those of others: its processor has no AVX2")
-    assert "lower-rate" not in built.dvc("exp", "list")
 
 
 @pytest.mark.slow

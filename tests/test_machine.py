@@ -33,7 +33,7 @@ def test_this_machine_is_not_refused_and_each_recipe_has_a_step_of_its_own(clone
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("qemu-x86_64") is None, reason="needs Debian's qemu-user")
 def test_a_processor_without_avx2_is_refused_in_a_line(source: Clone) -> None:
-    python = ("qemu-x86_64", "-cpu", "Nehalem", sys.executable)
+    python = ("qemu-x86_64", "-cpu", "SandyBridge", sys.executable)
     done = source.run(*python, "-m", "tools.machine", check=False)
     assert done.returncode == 1
     *_, error = done.stdout.splitlines()

@@ -16,7 +16,11 @@ README = "README.md"
 ADD_A_NETWORK = "docs/add_a_network.md"
 PAGES = {
     str(path.relative_to(REPOSITORY)): path.read_text(encoding="utf-8")
-    for path in (REPOSITORY / README, *sorted((REPOSITORY / "docs").glob("*.md")))
+    for path in (
+        REPOSITORY / README,
+        *sorted((REPOSITORY / "docs").glob("*.md")),
+        REPOSITORY / "metrics/SEARCH.md",
+    )
 }
 # As a reader goes from one to the next; ADD_A_NETWORK has a test of its own.
 ORDER = [README, *(f"docs/{name}.md" for name in ("experiments", "sharing", "farm"))]

@@ -45,8 +45,8 @@ def test_the_stages_and_nothing_else_stand_in_the_stages_folder() -> None:
 def test_whoever_opens_the_tools_folder_sees_programs_that_the_makefile_or_a_page_runs() -> None:
     scripts = {path.stem for path in REPOSITORY.glob("tools/*.py")} - {"__init__"}
     folders = {path.parent.name for path in REPOSITORY.glob("tools/*/__init__.py")} - {"common"}
-    pages = (REPOSITORY / "Makefile", *REPOSITORY.glob("docs/*.md"))
-    text = "".join(page.read_text() for page in pages)
+    pages = ("Makefile", "docs/*.md", "metrics/*.md")
+    text = "".join(path.read_text() for page in pages for path in REPOSITORY.glob(page))
     for program in scripts | folders:
         assert f"python -m tools.{program}" in text
 

@@ -5,8 +5,8 @@ import os
 import sys
 
 from dvc.exceptions import DvcException
+from dvc.fs import localfs
 from dvc.repo import Repo
-from dvc_objects.fs.local import localfs
 
 from stages.common.console import StageError, run_stage
 

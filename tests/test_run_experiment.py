@@ -191,6 +191,18 @@ def test_a_training_that_is_done_is_not_done_again_on_another_machine(farm: Farm
 
 
 @pytest.mark.slow
+def test_a_training_is_shared_without_an_experiment_where_that_is_asked_for(farm: Farm) -> None:
+    change = ("-S", "train.seed=2")
+    log = farm.machine("one").run(*RUN, "lenet5-alone", "--train-only", "lenet5", *change).stdout
+    assert "Running stage 'train@lenet5'" in log
+    assert "train@two_conv" not in log
+    assert farm.shared() == {}
+    log = farm.machine("other").run(*RUN, "both", *change).stdout
+    assert "Stage 'train@lenet5' is cached" in log
+    assert farm.shared().keys() == {"both"}
+
+
+@pytest.mark.slow
 def test_xargs_gives_the_same_trees(farm: Farm) -> None:
     rates = ("0.05", "0.04", "0.03")
     machine = farm.machine("machine")

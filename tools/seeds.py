@@ -56,7 +56,7 @@ def main() -> None:
 def run_experiments(
     head: str, experiments: dict[int, str], scheduler: str | None
 ) -> dict[str, str]:
-    """Queue an experiment per seed, but for those that exist, and run the whole queue to its end.
+    """Queue an experiment per seed, if it doesn't exist yet, and run the whole queue to its end.
 
     All are of the commit that was HEAD at first, whatever is committed while they run.
 

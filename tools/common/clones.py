@@ -30,7 +30,7 @@ templateDir =
 def clone_environment(folder: Path) -> dict[str, str]:
     """Make the environment of a clone in ``folder``: no setting, hook or cache from outside.
 
-    The home is its own as well, as DVC's pygit2 reads ``~/.gitconfig`` whatever variables say.
+    The home is its own as well, as DVC's pygit2 reads ``~/.gitconfig``, even where git doesn't.
     """
     home = folder / "home"
     home.mkdir(exist_ok=True)

@@ -1,4 +1,4 @@
-"""What the stages of a commit have written: nothing else, and params, may an experiment change."""
+"""What the stages of a commit write: an experiment may change that, and its params, alone."""
 
 import re
 
@@ -7,7 +7,7 @@ import yaml
 from stages.common.console import StageError
 from tools.common.commands import run
 
-# Whatever a lock says: DVC would run the stages of a dvc.yaml that lies in these folders.
+# A lock may say more, but DVC would run the stages of a dvc.yaml that lies in these folders.
 RESULT = re.compile(r"(metrics|plots)/.*\.(json|csv|png)")
 
 
@@ -30,7 +30,7 @@ def check_code(commit: str, base: str) -> None:
 
 
 def outputs_of(commit: str) -> list[str]:
-    """List what the stages of a commit have written, but for those of a network it doesn't list.
+    """List what a commit's stages have written, except those of a network that it doesn't list.
 
     Raises
     ------

@@ -68,7 +68,7 @@ def test_a_sweep_arrives_whole_and_each_training_runs_once(farm: Farm, scheduler
     machines = [farm.machine("one"), farm.machine("other")]
     for machine in machines:
         start_worker(machine, scheduler)
-    rates = {"two_conv": ("0.04", "0.03"), "lenet5": ("0.06", "0.05", "0.02")}
+    rates = {"two_conv": ("0.05", "0.04"), "lenet5": ("0.06", "0.05", "0.02")}
     lists = [
         f"-S{network}.muon.learning_rate={','.join(values)}" for network, values in rates.items()
     ]

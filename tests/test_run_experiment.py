@@ -177,7 +177,7 @@ def test_a_refusal_at_the_end_is_not_tried_again(farm: Farm) -> None:
 
 @pytest.mark.slow
 def test_a_training_that_is_done_is_not_done_again_on_another_machine(farm: Farm) -> None:
-    rates = ("-S", "two_conv.muon.learning_rate=0.03", "-S", "lenet5.muon.learning_rate=0.01")
+    rates = ("-S", "two_conv.muon.learning_rate=0.04", "-S", "lenet5.muon.learning_rate=0.01")
     one = farm.machine("one")
     process = one.start(*RUN, "lower-rates", *rates)
     next(line for line in process.stdout if line.startswith("lenet5  epoch "))

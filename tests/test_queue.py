@@ -105,7 +105,7 @@ def test_a_number_that_another_process_has_now_is_not_to_be_killed(clone: Clone)
 
 
 def queue_one_that_takes_long(clone: Clone) -> None:
-    clone.dvc("exp", "run", "--queue", "--name", "long", "-Strain.epochs=9999", "train@lenet5")
+    clone.dvc("exp", "run", "--queue", "--name", "long", "-Strain.epochs=1000", "train@lenet5")
 
 
 def wait_for_the_stage(clone: Clone) -> Path:

@@ -124,6 +124,7 @@ NOT_RUN = {
     "make bench": "a quarter of an hour; test_bench.py runs its parts",
     "python -m tools.bench --picture": "the same",
     "python -m tools.bench.accuracy": "an hour; test_bench.py runs its parts",
+    "python -m tools.search": "needs the table, a result; test_search.py draws it",
     "make plots": "loads Vega from npm; test_plots.py runs the rest",
     "make lock": "resolves to what the package index has today",
     "dvc cache dir --local /path/on/that/disk": "no such disk; test_check.py does",

@@ -37,7 +37,7 @@ in-git:
 
 .PHONY: all
 all: $(SETUP) ## Set up .venv and run the whole pipeline (the default)
-	@[ -z "$$(find .dvc/tmp/rwlock .dvc/tmp/exps/rwlock -empty 2>/dev/null)" ] || python -m tools.rwlock
+	@[ -z "$$(find .dvc/tmp/rwlock .dvc/tmp/exps/rwlock -empty 2>/dev/null)" ] || python -m tools.common.rwlock
 	dvc repro
 
 .PHONY: setup
@@ -60,7 +60,7 @@ dead:
 complete: requirements.txt
 complete-for-farm: requirements.txt requirements-farm.txt
 complete complete-for-farm:
-	@reason=$$(.venv/bin/python -m tools.installed $^ 2>&1) || { \
+	@reason=$$(.venv/bin/python -m tools.common.installed $^ 2>&1) || { \
 	echo "error: .venv isn't make's own, so nothing in it is changed, and $${reason##*$$'\n'};" \
 		"complete it (uv pip install -r requirements.txt, or pip's), or move it away" >&2; exit 1; }
 
@@ -93,7 +93,7 @@ test-seeds: $(SETUP) ## Try make seeds and DVC's queue on a tiny pipeline: some 
 
 .PHONY: test-farm
 test-farm: $(FARM) ## Try experiments on several machines, with kills, forgeries and S3: half an hour
-	pytest -m slow --numprocesses 0 tests/test_farm.py
+	pytest -m slow --numprocesses 0 tests/test_run_experiment.py tests/test_farm.py
 
 .PHONY: test-readme
 test-readme: $(SETUP) ## Run every command of the README and docs/ in new clones: some ten minutes
@@ -106,7 +106,7 @@ test-fuzz: $(SETUP) ## Try the readers and writers on 5,000 examples a test: som
 
 .PHONY: test-cpus
 test-cpus: $(SETUP) ## Compare with faked CPUs (cc), emulated ones (qemu-user), another libm: minutes
-	pytest -m slow --numprocesses 0 tests/test_fake_cpus.py tests/test_other_cpus.py tests/test_libm.py
+	pytest -m slow --numprocesses 0 $(addprefix tests/test_,fake_cpus.py other_cpus.py libm.py machine.py)
 
 .PHONY: verify
 verify: $(SETUP) ## Rebuild HEAD (REV=: another, an experiment) in an empty clone, compare with dvc.lock

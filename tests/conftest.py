@@ -14,7 +14,8 @@ from dvc.utils.serialize import modify_yaml
 from hypothesis import settings
 
 from stages.common.console import StageError
-from tools.commands import clone_environment, run
+from tools.common.clones import clone_environment
+from tools.common.commands import run
 
 REPOSITORY = Path(__file__).parents[1]
 

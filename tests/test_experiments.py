@@ -4,6 +4,9 @@ import json
 import os
 import signal
 
+import yaml
+from dvc.utils.serialize import modify_yaml
+
 from tests.conftest import Clone
 from tools.experiments import format_cell
 
@@ -69,6 +72,34 @@ def test_a_network_that_was_taken_out_is_not_shown(clone: Clone) -> None:
     _, names, *_ = clone.run(*SHOW, "--num", "2").stdout.splitlines()
     assert names.split() == ["experiment", "val", "loss", "val", "accuracy"]
     assert "two_conv" not in clone.dvc("metrics", "show")
+
+
+def test_an_experiment_with_the_names_that_parameters_had_before_is_still_compared(
+    clone: Clone,
+) -> None:
+    of_today = {file: clone.read(file) for file in ("params.yaml", "dvc.yaml")}
+    with modify_yaml(clone.path / "params.yaml") as params:
+        muon, _sgd = (params["lenet5"].pop(optimizer) for optimizer in ("muon", "sgd"))
+        params["lenet5"]["learning_rate"] = muon["learning_rate"]
+    takes_any_names = {"stages": {"train": {"cmd": "true", "params": ["lenet5"]}}}
+    wiring = takes_any_names | {"metrics": ["metrics/lenet5.json"]}
+    (clone.path / "dvc.yaml").write_text(yaml.safe_dump(wiring))
+    clone.commit("names of the past")
+    clone.dvc("exp", "run", "--temp", "--name", "old", "-S", "lenet5.learning_rate=0.01")
+    for file, content in of_today.items():
+        (clone.path / file).write_bytes(content)
+    clone.commit("names of today")
+    change = "lenet5.muon.learning_rate=0.03"
+    clone.dvc("exp", "run", "--temp", "--name", "new", "-S", change, "check")
+
+    sections, names, *rows = clone.run(*SHOW, "--num", "2").stdout.splitlines()
+    columns = list(zip(sections.split(), names.replace("val ", "").split()[1:], strict=True))
+    shown = {name: dict(zip(columns, cells, strict=True)) for name, *cells in map(str.split, rows)}
+    rates = [("lenet5", "learning_rate"), ("lenet5.muon", "learning_rate")]
+    assert [shown["old"][column] for column in rates] == ["0.01", "-"]
+    assert [shown["new"][column] for column in rates] == ["-", "0.03"]
+    losses = {shown[name]["lenet5", "loss"] for name in ("old", "new")}
+    assert losses == {val_metrics(clone)[2]}
 
 
 def val_metrics(clone: Clone) -> list[str]:

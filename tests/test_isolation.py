@@ -11,7 +11,8 @@ import yaml
 
 from stages.common.console import StageError
 from tests.conftest import Clone, copy
-from tools.commands import clone_environment, clone_of, run
+from tools.common.clones import clone_environment, clone_of
+from tools.common.commands import run
 
 # Runs a test that makes commits, in place of all; a commit of these would call it again.
 PRE_COMMIT = """#!/bin/sh

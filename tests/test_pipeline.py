@@ -86,7 +86,7 @@ def test_experiments_run_from_a_queue_in_copies_of_their_own(clone: Clone) -> No
     (clone.path / ".resume").mkdir()
     (clone.path / ".resume/lenet5.state").write_text("what a training in the workspace keeps")
     clone.dvc("exp", "run", "--queue", "-S", "lenet5.muon.learning_rate=0.01,0.03", "train@lenet5")
-    clone.run("python", "-c", "from tools.queue import finish_queue; finish_queue(3)")
+    clone.run("python", "-c", "from tools.common.queue import finish_queue; finish_queue(3)")
     assert clone.read(".resume/lenet5.state") == b"what a training in the workspace keeps"
     assert clone.git("status", "--porcelain") == ""
     shown = json.loads(clone.dvc("exp", "show", "--json"))

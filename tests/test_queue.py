@@ -11,10 +11,16 @@ import pytest
 
 from stages.common.console import StageError
 from tests.conftest import Clone
-from tools.queue import check_repository
+from tests.machines import kill
+from tools.common.queue import check_for_queue
 
-FINISH = "from stages.common.console import run_stage; from tools import queue; queue.PATIENCE = 4;"
-FINISH += "run_stage(lambda: queue.finish_queue(1))"
+FINISH = """
+from stages.common.console import run_stage
+from tools.common import queue
+
+queue.PATIENCE = 4
+run_stage(lambda: queue.finish_queue(1))
+"""
 
 
 @pytest.mark.parametrize(
@@ -34,9 +40,9 @@ def test_a_clone_without_all_history_is_refused_until_that_is_fetched(
     fresh.git("clone", "--quiet", option, fresh.path.as_uri(), str(lacking.path))
     monkeypatch.chdir(lacking.path)
     with pytest.raises(StageError, match=f"^this clone is {kind}, .*; run `{way_out}` first$"):
-        check_repository()
+        check_for_queue()
     lacking.run(*way_out.split(), "--quiet")
-    check_repository()
+    check_for_queue()
 
 
 @pytest.mark.parametrize(
@@ -52,81 +58,65 @@ def test_a_configuration_of_git_that_dvc_cannot_read_is_refused(
     lines: str, reason: str, fresh: Clone, monkeypatch
 ) -> None:
     monkeypatch.chdir(fresh.path)
-    check_repository()
+    check_for_queue()
     with Path(".git/config").open("a", errors="surrogateescape") as file:
         file.write(f'[remote "origin"]\n\t{lines}\n')
     place = re.escape(f"{fresh.path}/.git/config: DVC's queue can't read it ({reason}")
     with pytest.raises(StageError, match=f"^{place}.*$"):
-        check_repository()
+        check_for_queue()
 
 
 @pytest.mark.slow
-def test_a_task_whose_processes_were_killed_is_named_with_the_way_out(fresh: Clone) -> None:
-    queue_one_that_sleeps(fresh)
-    fresh.start("dvc", "queue", "start")  # not run: the worker holds its pipe open
-    wait_for_the_stage(fresh)
-    for process in processes_of(fresh):
-        os.kill(process, signal.SIGKILL)
-    assert finish(fresh) == (
-        "error: sleeper is left Running, but nobody works on it; "
-        "`dvc queue kill sleeper` and `dvc queue remove sleeper` take it out"
+def test_a_task_whose_processes_were_killed_is_named_with_the_way_out(clone: Clone) -> None:
+    queue_one_that_takes_long(clone)
+    clone.start("dvc", "queue", "start")  # not run: the worker holds its pipe open
+    wait_for_the_stage(clone)
+    kill(clone)
+    assert finish(clone) == (
+        "error: long is left Running, but nobody works on it; "
+        "`dvc queue kill long` and `dvc queue remove long` take it out"
     )
-    fresh.dvc("queue", "kill", "sleeper")
-    fresh.dvc("queue", "remove", "sleeper")
-    assert "No experiment tasks" in fresh.dvc("queue", "status")
+    clone.dvc("queue", "kill", "long")
+    clone.dvc("queue", "remove", "long")
+    assert "No experiment tasks" in clone.dvc("queue", "status")
 
 
 @pytest.mark.slow
-def test_a_number_that_another_process_has_now_is_not_to_be_killed(fresh: Clone) -> None:
-    fresh.dvc("exp", "run", "--temp", "--name", "finished", "check")
-    queue_one_that_sleeps(fresh)
+def test_a_number_that_another_process_has_now_is_not_to_be_killed(clone: Clone) -> None:
+    clone.dvc("exp", "run", "--temp", "--name", "finished", "check")
+    queue_one_that_takes_long(clone)
     unshare = ("unshare", "--pid", "--fork", *(["--map-root-user"] if os.getuid() else []))
-    if fresh.run(*unshare, "true", check=False).returncode:
+    if clone.run(*unshare, "true", check=False).returncode:
         pytest.skip("needs to be root, or user namespaces")
-    started = fresh.start(*unshare, "bash", "-c", "dvc queue start; sleep 60")
-    file = wait_for_the_stage(fresh)
+    started = clone.start(*unshare, "bash", "-c", "dvc queue start; sleep 60")
+    file = wait_for_the_stage(clone)
     os.killpg(started.pid, signal.SIGKILL)  # the container stops: all in it ends
     started.wait()
     number = str(os.getpid())  # had by chance: those of a container are small
     file.write_text(file.read_text().replace('"pid": ', f'"pid": {number}, "was": '))
-    assert finish(fresh) == (
-        "error: sleeper is left Running, but nobody works on it; don't `dvc queue kill` it, as its "
+    assert finish(clone) == (
+        "error: long is left Running, but nobody works on it; don't `dvc queue kill` it, as its "
         f"number, {number}, is another process's now; when no dvc runs here, "
         "remove .dvc/tmp/exps: waiting tasks go, finished experiments stay"
     )
-    shutil.rmtree(fresh.path / ".dvc/tmp/exps")
-    assert "No experiment tasks" in fresh.dvc("queue", "status")
-    assert "[finished]" in fresh.dvc("exp", "list", "--all-commits")
+    shutil.rmtree(clone.path / ".dvc/tmp/exps")
+    assert "No experiment tasks" in clone.dvc("queue", "status")
+    assert "[finished]" in clone.dvc("exp", "list", "--all-commits")
 
 
-def queue_one_that_sleeps(clone: Clone) -> None:
-    check = clone.path / "stages/check.py"
-    check.write_text(f"import time\ntime.sleep(300)\n{check.read_text()}")
-    clone.commit("check sleeps")
-    clone.dvc("exp", "run", "--queue", "--name", "sleeper", "check")
+def queue_one_that_takes_long(clone: Clone) -> None:
+    clone.dvc("exp", "run", "--queue", "--name", "long", "-Strain.epochs=1000", "train@lenet5")
 
 
 def wait_for_the_stage(clone: Clone) -> Path:
-    """Wait until the stage sleeps; return the file in which DVC keeps the number of its runner."""
+    """Wait until the stage is at work; return the file in which DVC keeps its runner's number."""
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         for log in clone.path.glob(".dvc/tmp/exps/run/*/*.out"):
-            if "> exec python -m stages.check" in log.read_text():
+            if "> exec python -m stages.train" in log.read_text():
                 return log.with_suffix(".json")
         time.sleep(0.1)
     raise AssertionError("the stage didn't start")
-
-
-def processes_of(clone: Clone) -> list[int]:
-    """List the processes at work in the clone: worker, runner and stage."""
-    found = []
-    for link in Path("/proc").glob("[0-9]*/cwd"):
-        try:
-            if link.readlink().is_relative_to(clone.path):
-                found.append(int(link.parent.name))
-        except OSError:
-            continue  # another user's, or gone
-    return found
 
 
 def finish(clone: Clone) -> str:

@@ -250,7 +250,7 @@ def read_along(clone: Clone, blocks: list[str], path: str) -> None:
 
 def check_the_sweep(clone: Clone) -> None:
     # In case the worker ended early.
-    clone.run("python", "-c", "from tools.queue import finish_queue; finish_queue(5)")
+    clone.run("python", "-c", "from tools.common.queue import finish_queue; finish_queue(5)")
     for name in ("sweep-3", "sweep-4"):
         assert "Running stage 'train@" not in clone.dvc("queue", "logs", name)
     shown = clone.run("python", "-m", "tools.experiments").stdout

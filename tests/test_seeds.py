@@ -11,7 +11,8 @@ import pytest
 from stages.common.console import StageError
 from stages.common.params import load_params
 from tests.conftest import REPOSITORY, Clone
-from tools.commands import committed_head, run
+from tools.common.commands import run
+from tools.common.repository import committed_head
 
 
 @pytest.mark.slow
@@ -109,16 +110,15 @@ def test_it_works_in_a_folder_of_a_larger_repository(clone: Clone, tmp_path: Pat
 
 
 @pytest.mark.slow
-def test_it_ends_with_the_experiments_that_failed_and_why(fresh: Clone) -> None:
-    check = fresh.path / "stages/check.py"
-    check.write_text("import sys\n\nsys.exit('error: no room is left')\n")
-    fresh.commit("check fails")
-    done = fresh.run("python", "-m", "tools.seeds", "1", "2", check=False)
+def test_it_ends_with_the_experiments_that_failed_and_why(clone: Clone) -> None:
+    seeds, cores = ("python", "-m", "tools.seeds", "2", "3"), {"FASHION_MNIST_WORKERS": "none"}
+    done = clone.run(*seeds, check=False, **cores)
     assert done.returncode == 1
-    commit = fresh.git("rev-parse", "--short", "HEAD").strip()
+    commit = clone.git("rev-parse", "--short", "HEAD").strip()
+    error = "error: FASHION_MNIST_WORKERS=none: should be a number of cores, such as 1"
     assert done.stdout.splitlines()[-3:] == [
-        f"seed-1-of-{commit}: error: no room is left",
-        f"seed-2-of-{commit}: error: no room is left",
+        f"seed-2-of-{commit}: {error}",
+        f"seed-3-of-{commit}: {error}",
         "error: no metrics/seeds.json: 2 experiments failed or weren't stored",
     ]
 

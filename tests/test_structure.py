@@ -42,6 +42,15 @@ def test_the_stages_and_nothing_else_stand_in_the_stages_folder() -> None:
     assert modules == set(STAGES) == set(WIRING)
 
 
+def test_whoever_opens_the_tools_folder_sees_programs_that_the_makefile_or_a_page_runs() -> None:
+    scripts = {path.stem for path in REPOSITORY.glob("tools/*.py")} - {"__init__"}
+    folders = {path.parent.name for path in REPOSITORY.glob("tools/*/__init__.py")} - {"common"}
+    pages = ("Makefile", "docs/*.md", "metrics/*.md")
+    text = "".join(path.read_text() for page in pages for path in REPOSITORY.glob(page))
+    for program in scripts | folders:
+        assert f"python -m tools.{program}" in text
+
+
 @pytest.mark.parametrize("package", PACKAGES)
 def test_a_package_is_imported_by_the_stages_that_its_first_line_names(package: str) -> None:
     first_line = (REPOSITORY / f"stages/{package}/__init__.py").read_text().splitlines()[0]
@@ -66,21 +75,22 @@ def test_no_import_runs_upwards_or_in_a_circle() -> None:
         floor = height(file)
         assert all(height(below) <= floor for below in imported), file
         others = {room(below) for below in imported} - {room(file)}
+        programs = {other for other in others if other.startswith("tools/")} - {"tools/common"}
+        assert not programs, f"{file} imports another program"
         rooms.setdefault(room(file), set()).update(others)
     for nodes in (graph, rooms):
         TopologicalSorter(nodes).prepare()  # raises CycleError
 
 
 def room(file: str) -> str:
-    """Name the package of a module; one that stands in none is a room of its own."""
-    _, *package, _ = file.split("/")
-    return package[0] if package else file
+    """Name the folder of a module; one that stands in none is a room of its own."""
+    return str(Path(file).parent) if file.count("/") > 1 else file
 
 
 def height(file: str) -> int:
-    """Tell the floor of a module: packages below the stages' scripts, tools above them."""
+    """Tell the floor of a module: stages' packages, their scripts, what tools share, programs."""
     if file.startswith("tools/"):
-        return 2
+        return 2 if file.startswith("tools/common/") else 3
     return 1 if Path(file).parent.name == "stages" else 0
 
 

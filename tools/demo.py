@@ -6,7 +6,7 @@ import subprocess
 from dvc.utils.serialize import modify_yaml
 
 from stages.common.console import StageError, run_stage
-from tools.commands import clone_of
+from tools.common.clones import clone_of
 
 EPOCHS = 4
 

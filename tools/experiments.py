@@ -6,14 +6,15 @@ import csv
 import re
 
 from stages.common.console import format_table, run_stage
-from tools.commands import check_git, run
+from tools.common.commands import run
+from tools.common.repository import check_repository
 
 # `dvc exp show` heads a metric with its file's path, unless there is only one network's file:
 # a sweep is 160 characters wide.
 FIXED = ("Experiment", "rev", "typ", "State")
 METRIC = r"(?:metrics/(.*)\.json:)?val\.(.*)"
 KEPT = "|".join((*FIXED, METRIC))
-OTHER_METRICS = r"(train|test)\.(loss|accuracy)|dataset|views|parameters"
+OTHER_METRICS = r"((train|test)\.(loss|accuracy)|dataset|views|parameters)$"
 DROPPED = rf".*/|{OTHER_METRICS}|params\.yaml|Created|parent|Executor"
 
 
@@ -23,13 +24,13 @@ def main() -> None:
     show = ("dvc", "exp", "show", "--csv", "--only-changed", "--keep", KEPT, "--drop", DROPPED)
     hide = ("--hide-workspace", "--hide-queued", "--hide-failed")
     number = parser.parse_args().num
-    check_git()
+    check_repository()
     rows = csv.DictReader(run(*show, *hide, "--num", number).splitlines())
     # A running one would show the metrics of the commit that it started from.
-    print(describe([row for row in rows if row["State"] != "Running"]))
+    print(format_experiments([row for row in rows if row["State"] != "Running"]))
 
 
-def describe(rows: list[dict[str, str]]) -> str:
+def format_experiments(rows: list[dict[str, str]]) -> str:
     """Lay out each commit and, below it, the experiments that started there, oldest first."""
     columns = [name for name in rows[0] if name not in FIXED]
     sections, names = zip(("", "experiment"), *map(heading, columns), strict=True)

@@ -7,17 +7,11 @@ each network the hash of a training step, and whether its bits are promised.
 import argparse
 import json
 import os
-import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 from stages.common.console import StageError, run_stage
 from stages.common.determinism import AVX2, ISA, make_torch_deterministic
 from stages.common.params import PARAMS_FILE, Params, load_params
-from tools.commands import run
-
-PROMISED = "its bits are promised on every x86-64 CPU with AVX2"
-NOT_PROMISED = "its bits aren't promised on other machines"
 
 
 def main() -> None:
@@ -32,33 +26,10 @@ def main() -> None:
         except StageError:
             print("{}")  # what is wrong there, `check` tells
             continue
-        print(json.dumps({name: describe_step(name, params) for name in params.networks}))
+        print(json.dumps({name: step_of(name, params) for name in params.networks}))
 
 
-def describe_steps(
-    files: Sequence[Path] = (PARAMS_FILE,), project: Path = Path()
-) -> list[dict[str, dict]]:
-    """Have the code in a project's folder describe a step of each network, for files of params.
-
-    Returns
-    -------
-    list of dict
-        For each file, by the name of the network: ``step``, a hash, and ``promised``.
-
-    Raises
-    ------
-    StageError
-        If this machine is refused.
-    """
-    command = (sys.executable, "-m", "tools.machine", *map(str, files))
-    try:
-        printed = run(*command, folder=project)
-    except StageError as error:
-        raise StageError(str(error).removeprefix("error: ")) from None
-    return [json.loads(line) for line in printed.splitlines() if line.startswith("{")]
-
-
-def describe_step(name: str, params: Params) -> dict:
+def step_of(name: str, params: Params) -> dict:
     """Hash a step of a network's recipe, and tell whether its bits are promised."""
     from stages.classifier.convolution import is_promised
     from stages.classifier.image_classifier import build_network

@@ -11,7 +11,8 @@ import requests
 
 from stages.common.console import StageError, run_stage
 from stages.common.files import write_bytes
-from tools.commands import check_git, run
+from tools.common.commands import run
+from tools.common.repository import check_repository
 
 PAGE = Path("dvc_plots/index.html")
 FOLDER = Path(".vega")
@@ -29,7 +30,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tools.plots", description=__doc__)
     parser.add_argument("revisions", nargs="*", help="compare these; default: show the workspace")
     revisions = parser.parse_args().revisions
-    check_git()
+    check_repository()
     run("dvc", "plots", *(["diff", *revisions] if revisions else ["show"]))
     scripts = {package: fetch_script(package) for package in PACKAGES}
     page = inline(PAGE.read_text(encoding="utf-8"), scripts)

@@ -14,14 +14,15 @@ from stages.common.files import write_json
 from stages.common.layout import METRICS_FOLDER, ONE_VIEW_FOLDER, PLOTS_FOLDER
 from stages.common.params import load_params
 from stages.pictures.figures import network_colour, picture
-from tools.commands import committed_head, project_environment, run
-from tools.queue import (
+from tools.common.commands import project_environment, run
+from tools.common.queue import (
     Task,
-    check_repository,
-    explain,
+    check_for_queue,
     finish_queue,
     queue_status,
+    reason_of,
 )
+from tools.common.repository import committed_head
 
 SEEDS = (1, 2, 3, 4, 5)
 SUMMARY = METRICS_FOLDER / "seeds.json"
@@ -41,13 +42,13 @@ def main() -> None:
 
     networks = load_params().networks
     head = committed_head()
-    check_repository()
+    check_for_queue()
     experiments = {seed: f"seed-{seed}-of-{head}" for seed in seeds}
     commits = run_experiments(head, experiments, arguments.scheduler)
     summary = summarise(networks, experiments, commits)
     write_json(SUMMARY, summary)
     draw_seeds(PICTURE, summary)
-    print(describe(summary))
+    print(format_spread(summary))
     if run("git", "rev-parse", "--short", "HEAD") != head:
         print(f"{SUMMARY} and {PICTURE} are of {head}, which isn't HEAD any more")
 
@@ -55,7 +56,7 @@ def main() -> None:
 def run_experiments(
     head: str, experiments: dict[int, str], scheduler: str | None
 ) -> dict[str, str]:
-    """Queue an experiment per seed, but for those that exist, and run the whole queue to its end.
+    """Queue an experiment per seed, if it doesn't exist yet, and run the whole queue to its end.
 
     All are of the commit that was HEAD at first, whatever is committed while they run.
 
@@ -119,7 +120,9 @@ def report_lost(names: set[str], before: list[Task]) -> None:
     """Print why each of these has failed or was not stored, and raise an error if there are any."""
     tasks = {task.name: task for task in queue_status()[0] if task not in before}
     for name in sorted(names):
-        print(f"{name}: {explain(tasks[name]) if name in tasks else 'was taken out of the queue'}")
+        print(
+            f"{name}: {reason_of(tasks[name]) if name in tasks else 'was taken out of the queue'}"
+        )
     if names:
         raise StageError(f"no {SUMMARY}: {len(names)} experiments failed or weren't stored")
 
@@ -201,7 +204,7 @@ def draw_seeds(path: Path, summary: dict[str, dict]) -> None:
         axes.set(xlabel="accuracy", title="Each seed, the mean and one standard deviation")
 
 
-def describe(summary: dict[str, dict]) -> str:
+def format_spread(summary: dict[str, dict]) -> str:
     """Lay the means and deviations out as a table."""
     rows = [
         [network, name, f"{figure['mean']:.4f}", f"{figure['std']:.4f}"]

@@ -2,20 +2,17 @@
 
 import argparse
 import hashlib
-import re
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-import yaml
-
 from stages.common.console import StageError, format_table, run_stage
 from stages.common.layout import LOCAL_FOLDER_VARIABLE
-from tools.commands import clone_of, run
+from tools.common.clones import clone_of
+from tools.common.commands import run
+from tools.common.outputs import check_code, read_outputs
 
 ABSENT = "absent"
-# Whatever a lock says: DVC would run the stages of a dvc.yaml that lies in these folders.
-RESULT = re.compile(r"(metrics|plots)/.*\.(json|csv|png)")
 
 
 def main() -> None:
@@ -23,33 +20,14 @@ def main() -> None:
     parser.add_argument("target", nargs="*", help="what to rebuild, as in train@lenet5; else all")
     parser.add_argument("--rev", default="HEAD", help="a commit's or an experiment's name")
     arguments = parser.parse_args()
-    targets = arguments.target
 
     revision = find_revision(arguments.rev)
     check_code(revision, run("git", "merge-base", "HEAD", revision))
     with clone_of(revision, "verify") as (clone, environment):
         commit = run("git", "-C", str(clone), "rev-parse", "--short", "HEAD")
-        lock = clone / "dvc.lock"
-        if not lock.exists():
-            raise StageError("no dvc.lock is committed; run `dvc repro`, commit it, then verify")
-        # dvc.lock keeps stages that are gone, such as those of a network that was taken out.
-        listed = run(
-            "dvc", "--cd", str(clone), "stage", "list", "--name-only", environment=environment
-        )
-        expected = read_outputs(lock.read_text(encoding="utf-8"))
-        check_committed(clone, expected)
+        expected = read_committed(clone)
         print(f"rebuilding {commit}, what is committed, in {clone}")
-        # No result of the commit, some of which are in git, can be taken for a rebuilt one.
-        for output in ["dvc.lock", *(path for outputs in expected.values() for path in outputs)]:
-            (clone / output).unlink(missing_ok=True)
-        completed = rebuild(clone, environment, targets)
-        rebuilt = read_outputs(lock.read_text(encoding="utf-8")) if lock.exists() else {}
-        stages = [stage for stage in listed.splitlines() if stage in rebuilt or not targets]
-        rows = [
-            (output, expected.get(stage, {}).get(output, ABSENT), md5(clone / output))
-            for stage in stages
-            for output in expected.get(stage, {}) | rebuilt.get(stage, {})
-        ]
+        rows, completed = rebuild_and_compare(clone, environment, arguments.target, expected)
 
     print(format_table(("output", "expected", "got"), rows))
     different = [output for output, wanted, got in rows if wanted != got]
@@ -107,61 +85,51 @@ def experiments_named(name: str, listed: str) -> set[str]:
     return {commit for commit, ref in pairs if name in (commit, ref.rpartition("/")[2])}
 
 
-def check_code(commit: str, base: str) -> None:
-    """Refuse a commit that differs from where it started in more than params and results.
+def read_committed(project: Path) -> dict[str, dict[str, str]]:
+    """Read the MD5 of each output, by stage, from the lock, and compare the results in git with it.
 
     Raises
     ------
     StageError
-        If it does: what it brings might be code, or figures that no rebuild makes.
+        If there is no lock; if the results in git are not those of the lock, which alone is
+        compared with what is rebuilt; or if it names files elsewhere, as outputs are removed before
+        they are rebuilt.
     """
-    listed = ("git", "diff", "--relative", "--no-renames", "--name-only", base, commit)
-    changed = set(run(*listed).splitlines()) - {"params.yaml", "dvc.lock"}
-    results = {path for path in outputs_of(commit) if RESULT.fullmatch(path)} if changed else set()
-    if others := changed - results:
-        raise StageError(
-            f"{commit:.7} changes {', '.join(sorted(others))} since {base:.7}, which no stage "
-            "writes; such code isn't run: if you trust it, check it out first"
-        )
-
-
-def outputs_of(commit: str) -> list[str]:
-    """List what the stages of a commit have written, but for those of a network it doesn't list.
-
-    Raises
-    ------
-    StageError
-        If its params.yaml or its dvc.lock can't be read.
-    """
-    files = ("params.yaml", "dvc.lock")
-    params, lock = (run("git", "show", f"{commit}:./{file}") for file in files)
-    try:
-        instances = ["", *yaml.safe_load(params)["networks"]]
-    except (yaml.YAMLError, KeyError, TypeError) as error:
-        raise StageError(f"{commit:.7}: its params.yaml lists no networks ({error!r})") from None
-    return [
-        path
-        for stage, outputs in read_outputs(lock).items()
-        if stage.partition("@")[2] in instances
-        for path in outputs
-    ]
-
-
-def check_committed(project: Path, expected: dict[str, dict[str, str]]) -> None:
-    """Compare the results that are in git with the lock.
-
-    Raises
-    ------
-    StageError
-        If they are not those of the lock, which alone is compared with what is rebuilt; or if it
-        names files elsewhere, as outputs are removed before they are rebuilt.
-    """
+    lock = project / "dvc.lock"
+    if not lock.exists():
+        raise StageError("no dvc.lock is committed; run `dvc repro`, commit it, then verify")
+    expected = read_outputs(lock.read_text(encoding="utf-8"))
     wanted = {path: digest for outputs in expected.values() for path, digest in outputs.items()}
     root = project.resolve()
     if outside := [path for path in wanted if not (root / path).resolve().is_relative_to(root)]:
         raise StageError(f"its dvc.lock names files outside of the project: {', '.join(outside)}")
     if others := [path for path in wanted if md5(project / path) not in (wanted[path], ABSENT)]:
         raise StageError(f"what is committed isn't what its dvc.lock says: {', '.join(others)}")
+    return expected
+
+
+def rebuild_and_compare(
+    clone: Path,
+    environment: dict[str, str],
+    targets: Sequence[str],
+    expected: dict[str, dict[str, str]],
+) -> tuple[list[tuple[str, str, str]], bool]:
+    """Rebuild targets, or all; return each output with the MD5s, wanted and got, and success."""
+    # No result of the commit, some of which are in git, can be taken for a rebuilt one.
+    for output in ["dvc.lock", *(path for outputs in expected.values() for path in outputs)]:
+        (clone / output).unlink(missing_ok=True)
+    completed = rebuild(clone, environment, targets)
+    lock = clone / "dvc.lock"
+    rebuilt = read_outputs(lock.read_text(encoding="utf-8")) if lock.exists() else {}
+    # dvc.lock keeps stages that are gone, such as those of a network that was taken out.
+    listed = run("dvc", "--cd", str(clone), "stage", "list", "--name-only", environment=environment)
+    stages = [stage for stage in listed.splitlines() if stage in rebuilt or not targets]
+    rows = [
+        (output, expected.get(stage, {}).get(output, ABSENT), md5(clone / output))
+        for stage in stages
+        for output in expected.get(stage, {}) | rebuilt.get(stage, {})
+    ]
+    return rows, completed
 
 
 def rebuild(clone: Path, environment: dict[str, str], targets: Sequence[str]) -> bool:
@@ -171,23 +139,6 @@ def rebuild(clone: Path, environment: dict[str, str], targets: Sequence[str]) ->
         environment = environment | {LOCAL_FOLDER_VARIABLE: folder}
     command = ["dvc", "repro", "--force", "--no-run-cache", *targets]
     return not subprocess.run(command, cwd=clone, env=environment, check=False).returncode
-
-
-def read_outputs(lock: str) -> dict[str, dict[str, str]]:
-    """Read the MD5 of each output, by stage, from the text of a ``dvc.lock``.
-
-    Raises
-    ------
-    StageError
-        If it isn't one.
-    """
-    try:
-        return {
-            name: {out["path"]: out.get("md5", "no hash") for out in stage.get("outs", [])}
-            for name, stage in yaml.safe_load(lock)["stages"].items()
-        }
-    except (yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
-        raise StageError(f"dvc.lock isn't one of DVC's ({error!r})") from None
 
 
 def md5(path: Path) -> str:

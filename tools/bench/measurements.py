@@ -13,7 +13,7 @@ from stages.common.console import run_stage
 from stages.common.determinism import ONE_THREAD, PINS, make_torch_deterministic
 from stages.common.layout import split_file
 from stages.common.params import load_params
-from tools.commands import run
+from tools.common.commands import run
 
 WARM_UP = 10  # steps, or products, ahead of those that are timed
 PRODUCTS = 200

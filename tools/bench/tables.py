@@ -13,7 +13,8 @@ from stages.common.workers import WORKERS_SETTING, count_workers
 from tools.bench.accuracy import SUMMARY
 from tools.bench.loops import LOOPS, count_gflop
 from tools.bench.measurements import WARM_UP, measure
-from tools.commands import clone_of, project_environment
+from tools.common.clones import clone_of
+from tools.common.commands import project_environment
 
 STEPS = str(WARM_UP + 60)  # of a loop whose speed is measured
 EPOCH_IMAGES = 54_000  # the training split

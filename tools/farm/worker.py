@@ -1,6 +1,6 @@
 """What a worker of the farm does. It travels as text: a worker may have another Python.
 
-Nor does a worker need this module: it is started in the clone, but can't import from there.
+A worker couldn't import this module anyway: it is started in the clone, but has another path.
 """
 
 import contextlib

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from configobj import ConfigObj, ConfigObjError
 
 from stages.common.console import StageError
-from tools.commands import project_environment, run
+from tools.common.commands import project_environment, run
 
 PATIENCE = 60  # seconds that a worker of DVC's queue may take to report
 ATTEMPTS = 3  # workers in a row that may end without a sign of life
@@ -26,7 +26,7 @@ class Task(NamedTuple):
     status: str
 
 
-def check_repository() -> None:
+def check_for_queue() -> None:
     """Refuse a repository in which DVC's queue fails or loses what it trained.
 
     Raises
@@ -75,28 +75,30 @@ def finish_queue(poll_seconds: float) -> None:
     StageError
         If a task is left that nobody works on.
     """
-    printed, last_sign, attempts = None, time.monotonic(), 0
+    before, starts, deadline = None, 0, time.monotonic() + PATIENCE
     while True:
-        tasks, somebody = queue_status()
+        tasks, worker_reports = queue_status()
         unfinished = [task for task in tasks if task.status in ("Queued", "Running")]
         running = [task for task in unfinished if task.status == "Running"]
         for task in unfinished:
-            if task not in (printed or ()):
+            if task not in (before or ()):
                 print(*task)
         if not unfinished:
             return
-        if somebody or (printed is not None and unfinished != printed):
-            last_sign, attempts = time.monotonic(), 0
-        elif not (running or attempts) or time.monotonic() - last_sign > PATIENCE:
+        is_at_work = worker_reports or (before is not None and unfinished != before)
+        is_overdue = time.monotonic() > deadline
+        if is_at_work:
+            starts, deadline = 0, time.monotonic() + PATIENCE
+        elif running and is_overdue:  # not before: its worker may be too busy to report
             for task in running:
                 check_running(task)
-            if not running:  # its worker may be too busy to report
-                if attempts == ATTEMPTS:
-                    raise StageError(f"DVC's queue has no worker; see {FOLDER}/celery/*.out")
-                start_worker()
-                attempts += 1
-            last_sign = time.monotonic()
-        printed = unfinished
+            deadline = time.monotonic() + PATIENCE
+        elif not running and (is_overdue or not starts):
+            if starts == ATTEMPTS:
+                raise StageError(f"DVC's queue has no worker; see {FOLDER}/celery/*.out")
+            start_worker()
+            starts, deadline = starts + 1, time.monotonic() + PATIENCE
+        before = unfinished
         time.sleep(poll_seconds)
 
 
@@ -118,7 +120,7 @@ def check_running(task: Task) -> None:
     StageError
         If it is gone: DVC would call the task Running for ever.
     """
-    way_out = f"`dvc queue kill {task.name}` and `dvc queue remove {task.name}` take it out"
+    ways_out = f"`dvc queue kill {task.name}` and `dvc queue remove {task.name}` take it out"
     for file in FOLDER.glob(f"run/{task.rev}*/*.json"):
         pid = json.loads(file.read_text())["pid"]
         try:
@@ -128,14 +130,14 @@ def check_running(task: Task) -> None:
         if file.stem in command:
             return
         # What a tool must never type: DVC kills the group of that number, whoever has it now.
-        way_out = (
+        ways_out = (
             f"don't `dvc queue kill` it, as its number, {pid}, is another process's now; "
             f"when no dvc runs here, remove {FOLDER}: waiting tasks go, finished experiments stay"
         )
-    raise StageError(f"{task.name} is left Running, but nobody works on it; {way_out}")
+    raise StageError(f"{task.name} is left Running, but nobody works on it; {ways_out}")
 
 
-def explain(task: Task) -> str:
+def reason_of(task: Task) -> str:
     """Tell why a task gave no experiment: the last error in its log, or in the worker's."""
     if task.status == "Success":
         return f"it ran, but DVC didn't store it; see {FOLDER}/celery/*.out"

@@ -2,10 +2,11 @@
 
 import hashlib
 import os
+import sys
 
 from dvc.exceptions import DvcException
+from dvc.fs import localfs
 from dvc.repo import Repo
-from dvc_objects.fs.local import localfs
 
 from stages.common.console import StageError, run_stage
 
@@ -13,13 +14,15 @@ from stages.common.console import StageError, run_stage
 def main() -> None:
     """Write the empty file, under its own hash, whether it is there or not.
 
+    The argument is the folder of the project whose remote it is.
+
     Raises
     ------
     StageError
         If there is no remote, or none that can be written.
     """
     nothing = hashlib.md5(usedforsecurity=False).hexdigest()
-    with Repo() as repo:
+    with Repo(sys.argv[1]) as repo:
         name = repo.config["core"].get("remote")
         try:
             remote = repo.cloud.get_remote_odb(name, "push")

@@ -1,0 +1,1 @@
+"""What several programs of tools/ share, and what only make runs: rwlock, installed."""

@@ -1,0 +1,1 @@
+"""Experiments on many machines: ``make farm``."""

@@ -1,0 +1,1 @@
+"""One experiment, on any machine: ``python -m tools.run_experiment``."""

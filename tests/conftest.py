@@ -39,7 +39,7 @@ TINY_PARAMS = {
 LEFT_OUT = ("FASHION_MNIST_", "MAKE", "MFLAGS")
 
 
-# One worker makes `built`, for the longest file; the other begins with two that do without.
+# One worker makes `built`, for the longest file; the others begin with files that do without.
 FIRST = [f"test_{name}.py" for name in ("pipeline", "fetch", "bench", "verify", "resume")]
 
 

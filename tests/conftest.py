@@ -39,8 +39,10 @@ TINY_PARAMS = {
 LEFT_OUT = ("FASHION_MNIST_", "MAKE", "MFLAGS")
 
 
-# One worker makes `built`, for the longest file; the others begin with files that do without.
-FIRST = [f"test_{name}.py" for name in ("pipeline", "fetch", "bench", "verify", "resume")]
+# The longest first, or one worker would end long after the others. The first makes `built`, while
+# the others begin with two that do without.
+LONGEST = ("pipeline", "fetch", "bench", "readme", "verify", "resume", "determinism", "experiments")
+FIRST = [f"test_{name}.py" for name in LONGEST]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

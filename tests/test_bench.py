@@ -1,70 +1,78 @@
 """make bench: its measurements run, on what the project trains."""
 
 import json
+import statistics
+from pathlib import Path
 
 import pytest
 
+from stages.common.console import StageError
+from stages.common.params import load_params
 from tests.conftest import Clone
-from tools.bench import accuracy, scaling
-from tools.bench.speed import Speed, report
-from tools.bench.worker import measure_in_new_process
+from tools.bench import tables
+from tools.bench.accuracy import SUMMARY, summarise_plain
+from tools.bench.loops import LOOPS
+from tools.bench.measurements import WARM_UP, measure
+from tools.bench.picture import draw_speeds
+
+STEPS = str(WARM_UP + 1)
+SPEEDS = {"lenet5": dict.fromkeys(LOOPS, 2700) | {"ours": 5400, "sgemm": 21600}}
 
 
-@pytest.mark.parametrize("loop", ["ours", "unpinned", "plain"])
-def test_a_loop_trains_and_is_timed(loop: str) -> None:
-    assert measure_in_new_process(loop, "lenet5", "2")["images_per_second"] > 0
-
-
-@pytest.mark.parametrize("layout", ["default", "channels_last"])
-def test_the_careful_loop_trains_in_both_layouts(layout: str) -> None:
-    assert measure_in_new_process("careful", "two_conv", "2", layout)["images_per_second"] > 0
-
-
-def test_an_epoch_tells_its_time_and_memory() -> None:
-    measured = measure_in_new_process("epoch", "lenet5", "256")
-    assert measured["seconds"] > 0
+@pytest.mark.parametrize("loop", ["unpinned", "careful", "careful_channels_last"])
+def test_a_loop_trains_and_tells_its_speed_and_memory(loop: str) -> None:
+    measured = measure("speed", loop, "two_conv", STEPS)
+    assert measured["images_per_second"] > 0
     assert 0.05 < measured["peak_gigabytes"] < 2
-    assert measured["examples_gigabytes"] == 256 * (28 * 28 + 8) / 1e9
+    images = int(STEPS) * load_params().two_conv.batch_size
+    assert measured["examples_gigabytes"] == images * (28 * 28 + 8) / 1e9
 
 
-def test_the_table_tells_ratios(capsys: pytest.CaptureFixture[str]) -> None:
-    speed = Speed(ours=3000, unpinned=3300, plain=1500, careful=4000, gflops=50)
-    report({"lenet5": speed}, sgemm=100)
-    *_, row = capsys.readouterr().out.splitlines()
-    expected = ["3,000", "3,300", "+10%", "1,500", "2.00", "4,000", "0.75", "50", "50%"]
-    assert row.split() == ["lenet5", *expected]
+def test_more_workers_are_timed_on_the_same_weights(capsys: pytest.CaptureFixture[str]) -> None:
+    tables.print_workers(["lenet5"])
+    _, first, *_ = capsys.readouterr().out.partition("times the speed")[2].splitlines()
+    *label, _, unit, ratio = first.split()
+    assert (label, unit, ratio) == (["lenet5,", "workers:", "1"], "ms", "1.00")
+
+
+def test_a_process_tells_its_time_and_memory_and_why_it_failed() -> None:
+    measured = measure("process", ".", "-c", "kept = bytearray(300_000_000)")
+    assert 0 < measured["seconds"] < 60
+    assert 0.3 < measured["peak_gigabytes"] < 0.4
+    with pytest.raises(StageError, match="no such garment"):
+        measure("process", ".", "-c", "import sys; sys.exit('no such garment')")
 
 
 def test_both_loops_are_compared_on_the_validation_split(built: Clone) -> None:
-    worker = ("python", "-m", "tools.bench.worker")
-    plain = json.loads(built.run(*worker, "plain_curve", "lenet5", "1").stdout)["val"]
-    ours = json.loads(built.run(*worker, "our_accuracy", "lenet5", "1", "1").stdout)["val"]
-    assert len(plain) == built.params()["train"]["epochs"]
-    assert all(0.1 < val <= 1 for val in (*plain, ours))
+    for loop in ("plain", "ours"):
+        two_epochs = ("accuracies", loop, "lenet5", "2", "1")
+        printed = built.run("python", "-m", "tools.bench.measurements", *two_epochs).stdout
+        first, second = json.loads(printed)
+        assert 0.1 < first < second <= 1
 
 
 def test_the_plain_loop_is_taken_at_the_best_of_its_epochs() -> None:
-    summary = accuracy.summarise_plain([[0.8, 0.9, 0.9], [0.7, 0.8, 0.6]])
+    summary = summarise_plain([[0.8, 0.9, 0.9], [0.7, 0.8, 0.6]])
     assert summary == {"mean": 0.85, "accuracies": [0.9, 0.8], "epochs": [2, 2]}
+
+
+def test_speeds_are_printed_and_drawn_beside_their_ratios_to_ours(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    tables.print_speeds(SPEEDS)
+    printed = capsys.readouterr().out
+    assert ["lenet5,", "plain", "2,700", "6", "2.00"] in map(str.split, printed.splitlines())
+    assert ["lenet5,", "sgemm", "21,600", "49", "0.25"] in map(str.split, printed.splitlines())
+    draw_speeds(tmp_path / "speeds.png", SPEEDS)
+    assert (tmp_path / "speeds.png").stat().st_size > 0
 
 
 def test_the_time_to_accuracy_is_the_epochs_by_the_speed(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    found = json.loads(accuracy.SUMMARY.read_text())["lenet5"]
-    accuracy.report({"lenet5": Speed(ours=5400, unpinned=0, plain=2700, careful=0, gflops=0)})
+    found = json.loads(SUMMARY.read_text())["lenet5"]
+    tables.print_time_to_accuracy(SPEEDS)
     *_, row = capsys.readouterr().out.splitlines()
-    plain_seconds = sum(found["plain"]["epochs"]) / 3 * 20
+    plain_seconds = statistics.mean(found["plain"]["epochs"]) * 20
     assert f"{plain_seconds:.0f} s" in row
     assert row.split()[-1] == f"{plain_seconds / (found['ours']['epochs'] * 10):.1f}"
-
-
-def test_more_workers_are_timed_on_the_same_weights(capsys: pytest.CaptureFixture[str]) -> None:
-    scaling.report({"lenet5": {1: 0.016, 2: 0.008}})
-    *_, row = capsys.readouterr().out.splitlines()
-    assert row.split() == ["lenet5,", "workers:", "2", "8.0", "ms", "2.00"]
-    one, two = (
-        measure_in_new_process("ours", "lenet5", "2", FASHION_MNIST_WORKERS=workers)["weights"]
-        for workers in ("1", "2")
-    )
-    assert one == two

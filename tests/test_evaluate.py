@@ -7,11 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from stages.classifier.calibration import measure_calibration
 from stages.classifier.inference import compute_logits
-from stages.classifier.views import views_of
 from stages.classifier.weights import read_network
-from stages.common.params import EvaluateParams, load_params
+from stages.common.params import load_params
 from stages.common.tensors import read_split
 from stages.evaluate import first_filters
 from tests.conftest import Clone
@@ -65,54 +63,6 @@ def test_with_one_view_the_metrics_are_those_beside_them(clone: Clone) -> None:
     clone.set_params({"evaluate.flip": False, "evaluate.shift": 0})
     assert clone.stage("evaluate", "lenet5").returncode == 0
     assert clone.read("metrics/lenet5.json") == one_view
-
-
-def test_the_views_are_an_image_its_mirror_image_and_both_moved_a_pixel_each_way() -> None:
-    image = torch.arange(1, 10, dtype=torch.uint8).view(1, 1, 3, 3)
-    alone, pair, moved = (
-        [*views_of(image, EvaluateParams(flip=flip, shift=shift))]
-        for flip, shift in ((False, 0), (True, 0), (False, 1))
-    )
-    assert [view.tolist() for view in alone] == [image.tolist()]
-    assert all(map(torch.equal, pair, [image, image.flip(-1)]))
-    views = [*views_of(image, EvaluateParams(flip=True, shift=1))]
-    assert all(map(torch.equal, moved, views[::2]))
-    assert len(views) == 10
-    assert all(map(torch.equal, views[:2], pair))
-    assert views[2][0, 0].tolist() == [[0, 0, 0], [1, 2, 3], [4, 5, 6]]
-    assert views[5][0, 0].tolist() == [[6, 5, 4], [9, 8, 7], [0, 0, 0]]
-    assert views[6][0, 0].tolist() == [[0, 1, 2], [0, 4, 5], [0, 7, 8]]
-
-
-def test_the_calibration_error_is_the_distance_of_confidence_from_accuracy_by_bins() -> None:
-    probabilities = torch.zeros(4, 10)
-    probabilities[:, 0] = torch.tensor([0.9, 0.9, 0.55, 0.55])
-    probabilities[:, 1] = 1 - probabilities[:, 0]
-    labels = torch.tensor([0, 1, 0, 0])  # in the bin of 0.9 half are right, in that of 0.55 all
-    measured = measure_calibration(probabilities.log(), labels)
-    error = pytest.approx((0.4 + 0.45) / 2, abs=1e-6)
-    assert measured == {"calibration_error": error, "unsure": 0.5, "unsure_wrong": 0.0}
-    assert measure_calibration(probabilities[:2].log(), labels[:2])["unsure_wrong"] is None
-
-
-@pytest.mark.parametrize("name", NETWORKS)
-def test_the_calibration_is_that_of_the_answers_of_predict(built: Clone, name: str) -> None:
-    rows = [*csv.DictReader(built.read(f"data/predictions/{name}.csv").decode().splitlines())]
-    test, _ = read_split(built.path / "data/split/test.safetensors")
-    confidence = [float(row["confidence"]) for row in rows]
-    right = [
-        int(row["class_id"]) == label for row, label in zip(rows, test.labels.tolist(), strict=True)
-    ]
-    bins = [0.0] * 15
-    for sure, is_right in zip(confidence, right, strict=True):
-        bins[min(int(sure * 15), 14)] += sure - is_right
-    unsure = [is_right for sure, is_right in zip(confidence, right, strict=True) if sure < 0.7]
-    measured = json.loads(built.read(f"metrics/calibration/{name}.json"))["test"]
-    assert measured == {
-        "calibration_error": pytest.approx(sum(map(abs, bins)) / len(rows), abs=1e-4),
-        "unsure": pytest.approx(len(unsure) / len(rows), abs=1e-4),
-        "unsure_wrong": pytest.approx(unsure.count(False) / len(unsure), abs=1e-4),
-    }
 
 
 @pytest.mark.parametrize("name", NETWORKS)

@@ -125,7 +125,7 @@ def test_a_training_that_diverges_names_the_step_and_keeps_the_last_good_state(
         assert done.returncode == 1
         assert expected in done.stdout
         error = next(line for line in done.stdout.splitlines() if line.startswith("error: "))
-        reason = "the training loss is (nan|inf); lower the learning rate in params.yaml"
+        reason = "the training loss is (nan|inf); lower lenet5.sgd.learning_rate in params.yaml"
         assert re.fullmatch(rf"error: epoch 2, step \d+: {reason}", error)
         assert "Traceback" not in done.stdout
     assert clone.read("models/lenet5/model.safetensors") == before

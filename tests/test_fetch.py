@@ -11,18 +11,9 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from stages.common.fashion_mnist import (
-    CLASS_NAMES,
-    RAW_FILES,
-    TEST_IMAGES,
-    TEST_LABELS,
-    TRAIN_IMAGES,
-    TRAIN_LABELS,
-)
-from stages.raw.idx import read_images, read_labels
+from stages.common.fashion_mnist import RAW_FILES, TEST_IMAGES, TEST_LABELS, TRAIN_IMAGES
 from tests.conftest import Clone
 
 # Small ones: what counts is that their digests are those in params.yaml.
@@ -307,25 +298,6 @@ def test_a_local_folder_that_is_none_is_passed_over(
     for name in RIGHT:
         assert (f"{name}: passed over {passed_over}" in log) == bool(passed_over)
     assert raw_files(fresh) == RIGHT
-
-
-def test_the_synthetic_data_set_needs_no_network_and_is_drawn_from_its_seed(
-    fresh: Clone,
-) -> None:
-    # No mirror answers: conftest's tiny params ask for the synthetic data set.
-    fresh.set_params({"fetch.mirrors": ["http://no-such-host.invalid/"]})
-    drawn = []
-    for seed in (1, 1, 2):
-        fresh.set_params({"fetch.synthetic.seed": seed})
-        assert fresh.stage("fetch").returncode == 0
-        drawn.append(raw_files(fresh))
-    first, again, other = drawn
-    assert first == again
-    assert all(first[name] != other[name] for name in (TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES))
-    images = read_images(fresh.path / "data/raw" / TRAIN_IMAGES)
-    labels = read_labels(fresh.path / "data/raw" / TRAIN_LABELS, len(CLASS_NAMES))
-    assert images.shape == (1000, 28, 28)
-    assert np.bincount(labels).tolist() == [100] * len(CLASS_NAMES)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])

@@ -46,14 +46,14 @@ def test_csv_rows_of_any_text_come_back(rows: list[list[str]], folder: Path) -> 
 def test_metrics_are_valid_json_or_refused(scores: dict[str, Score], folder: Path) -> None:
     path = folder / "metrics.json"
     if all(math.isfinite(score.loss) for score in scores.values()):
-        write_metrics(path, "synthetic", scores, 7)
+        write_metrics(path, "synthetic", 10, scores, 7)
         written = json.loads(path.read_bytes())
         for split, score in scores.items():
             assert written[split]["accuracy"] == pytest.approx(score.accuracy, abs=1e-4)
             assert written[split]["loss"] == pytest.approx(score.loss, abs=1e-4)
     else:
-        with pytest.raises(StageError, match="lower the learning rate"):
-            write_metrics(path, "synthetic", scores, 7)
+        with pytest.raises(StageError, match=r"lower metrics\.sgd\.learning_rate"):
+            write_metrics(path, "synthetic", 10, scores, 7)
 
 
 @given(rows=st.lists(st.lists(ANY_FLOAT, min_size=4, max_size=4), min_size=1, max_size=5))

@@ -2,66 +2,54 @@
 
 import contextlib
 import copy
+import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 import pytest
 from dvc.utils.hydra import apply_overrides
 from dvc.utils.serialize import dump_yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic.fields import FieldInfo
 
 from stages.common.console import StageError
-from stages.common.params import Params, load_params
+from stages.common.params import Params, Section, load_params
 from tests.conftest import REPOSITORY
 
 TEXT = (REPOSITORY / "params.yaml").read_text()
 TREE = load_params(REPOSITORY / "params.yaml").model_dump(mode="json")
 
-SEED = ([0, 2**32 - 1], [-1, 2**32, 0.5, "1", True])
-FRACTION = ([0, 0.999], [-0.001, 1, "0.5", None])
-RECIPE = {
-    "batch_size": ([8, 10_000], [1, 10_001, 64.0]),
-    "shards": ([1, 64], [0, 257, 2.0]),
-    "muon.learning_rate": ([0, 1], [-0.001, 1.001, True]),
-    "muon.momentum": FRACTION,
-    "muon.max_rows": ([0, 1024], [-1, 1025, 64.0]),
-    "sgd.learning_rate": ([1e-6, 10], [0, 10.001, True]),
-    "sgd.momentum": FRACTION,
-    "warmup": FRACTION,
-    "weight_decay": ([0, 1], [-0.001, 1.001]),
-    "label_smoothing": FRACTION,
-    "ema_decay": FRACTION,
-    "flip": ([True, False], [0, 1, "yes"]),
-    "max_shift": ([0, 8], [-1, 9]),
-    "dropout": FRACTION,
+WRONG = {  # of every key that isn't a number: values that are not taken
+    "networks": [[], ["lenet5"] * 2, ["fetch"], "lenet5"],
+    "fetch.dataset": ["mnist", None],
+    "fetch.mirrors": [[], ["ftp://x/"], ["file:///x"], ["x"]],
+    "fetch.files": [[], TREE["fetch"]["files"][:3]],
+    "fetch.files.0.name": ["../../etc/passwd", "train-labels-idx1-ubyte.gz"],
+    "fetch.files.0.sha256": ["0" * 63, "A" * 64, 0],
+    "train.device": ["gpu", "cuda:0", None],
+    "evaluate.flip": [0, 1, "yes"],
+    "two_conv.channels": [[8], [8, 8, 8], [0, 8], [8, 10**6], ["a", "b"], 8],
+    "two_conv.kernel_size": [1, 4, 9],
+    "two_conv.flip": [0, 1, "yes"],
+    "lenet5.variant": ["paper", None],
+    "lenet5.flip": [0, 1, "yes"],
 }
-BOUNDS = {  # of every key: values that are taken, and values that are not
-    "networks": ([["lenet5"], ["lenet5", "two_conv"]], [[], ["lenet5"] * 2, ["fetch"], "lenet5"]),
-    "fetch.dataset": (["fashion-mnist", "synthetic"], ["mnist", None]),
-    "fetch.mirrors": ([["http://x/"], ["https://x/y"]], [[], ["ftp://x/"], ["file:///x"], ["x"]]),
-    "fetch.timeout": ([0.1, 600], [0, 601, "10"]),
-    "fetch.retries": ([0, 10], [-1, 11, 1.5]),
-    "fetch.files": ([TREE["fetch"]["files"][::-1]], [[], TREE["fetch"]["files"][:3]]),
-    "fetch.files.0.name": ([], ["../../etc/passwd", "train-labels-idx1-ubyte.gz"]),
-    "fetch.files.0.sha256": (["0" * 64], ["0" * 63, "A" * 64, 0]),
-    "fetch.synthetic.seed": SEED,
-    "fetch.synthetic.train_images": ([100, 600_000], [99, 600_001]),
-    "fetch.synthetic.test_images": ([10, 100_000], [9, 100_001]),
-    "split.seed": SEED,
-    "split.val_fraction": ([0.001, 0.5], [0, 0.501]),
-    "train.seed": SEED,
-    "train.epochs": ([1, 1000], [0, 1001, 2.0]),
-    "train.device": (["cpu", "cuda", "mps"], ["gpu", "cuda:0", None]),
-    "evaluate.flip": ([True, False], [0, 1, "yes"]),
-    "evaluate.shift": ([0, 8], [-1, 9, True]),
-    "two_conv.channels": ([[1, 1024]], [[8], [8, 8, 8], [0, 8], [8, 1025], ["a", "b"], 8]),
-    "two_conv.kernel_size": ([3, 5, 7], [1, 4, 9]),
-    "lenet5.variant": (["modern", "classic"], ["paper", None]),
-    **{f"two_conv.{key}": values for key, values in RECIPE.items()},
-    **{f"lenet5.{key}": values for key, values in RECIPE.items()},
-}
+
+
+def fields_of(section: type[Section], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
+    """Yield each key of a section, named with dots, and what is declared for it."""
+    for name, field in section.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
+            yield from fields_of(field.annotation, f"{prefix}{name}.")
+        else:
+            yield prefix + name, field
+
+
+FIELDS = dict(fields_of(Params))
+NUMBERS = [key for key, field in FIELDS.items() if field.annotation in (int, float)]
+CHOICES = [key for key, field in FIELDS.items() if get_origin(field.annotation) is Literal]
 
 
 def load(tmp_path: Path, changes: dict[str, Any]) -> Params:
@@ -85,31 +73,45 @@ def refusal(tmp_path: Path, changes: dict[str, Any]) -> str:
     return message.removeprefix(f"{tmp_path}/params.yaml: ")
 
 
-@pytest.mark.parametrize("key", BOUNDS)
-def test_each_key_has_its_bounds(key: str, tmp_path: Path) -> None:
-    taken, refused = BOUNDS[key]
-    for value in taken:
+@pytest.mark.parametrize("key", NUMBERS)
+def test_a_number_is_taken_up_to_its_bounds_and_nothing_else_is(key: str, tmp_path: Path) -> None:
+    kind = FIELDS[key].annotation
+    step = 1 if kind is int else 1e-6
+    bounds = {
+        name: getattr(bound, name)
+        for bound in FIELDS[key].metadata
+        for name in ("ge", "gt", "le", "lt")
+        if hasattr(bound, name)
+    }
+    lowest = bounds["ge"] if "ge" in bounds else bounds["gt"] + step
+    highest = bounds["le"] if "le" in bounds else bounds["lt"] - step
+    network = key.partition(".")[0]
+    room = {  # for shards of two images or more
+        f"{network}.batch_size": {f"{network}.shards": 1},
+        f"{network}.shards": {f"{network}.batch_size": 1000},
+    }.get(key, {})
+    for value in (lowest, highest):
+        load(tmp_path, room | {key: value})
+    not_numbers = ("1", True, None, [1], *((1.5,) if kind is int else ("nan", math.nan, math.inf)))
+    for value in (lowest - step, highest + step, *not_numbers):
+        assert refusal(tmp_path, room | {key: value}).startswith(f"{key}: should be ")
+
+
+@pytest.mark.parametrize("key", CHOICES)
+def test_each_choice_is_taken(key: str, tmp_path: Path) -> None:
+    for value in get_args(FIELDS[key].annotation):
         load(tmp_path, {key: value})
-    for value in refused:
+
+
+@pytest.mark.parametrize("key", WRONG)
+def test_what_a_key_is_not_is_refused(key: str, tmp_path: Path) -> None:
+    for value in WRONG[key]:
         # a file's name is judged with the list that it stands in
         assert refusal(tmp_path, {key: value}).startswith(key.removesuffix(".0.name"))
 
 
-def test_the_bounds_above_are_those_of_every_key() -> None:
-    def keys(tree: dict[str, Any], prefix: str = "") -> Iterator[str]:
-        for key, value in tree.items():
-            if isinstance(value, dict):
-                yield from keys(value, f"{prefix}{key}.")
-            else:
-                yield prefix + key
-
-    assert set(keys(TREE)) == {key for key in BOUNDS if ".0." not in key}
-
-
-@pytest.mark.parametrize("key", [key for key, (taken, _) in BOUNDS.items() if 0.999 in taken])
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), "nan", "inf", ".nan"])
-def test_what_is_not_a_finite_number_is_refused(key: str, value: Any, tmp_path: Path) -> None:
-    assert refusal(tmp_path, {key: value}).startswith(f"{key}: should be ")
+def test_every_key_is_a_number_or_above() -> None:
+    assert set(FIELDS) == {*NUMBERS, *(key for key in WRONG if ".0." not in key)}
 
 
 def test_all_mistakes_are_reported_together_with_suggestions(tmp_path: Path) -> None:
@@ -226,7 +228,7 @@ ANYTHING = st.recursive(
     max_leaves=5,
 )
 PLACES = [
-    *BOUNDS,
+    *FIELDS,
     "networks.0",
     "fetch",
     "fetch.files.0",

@@ -4,25 +4,21 @@ import csv
 import json
 import os
 import shutil
-import struct
 import sys
 from pathlib import Path
-from threading import Thread
 
-import numpy as np
 import pytest
-import torch
-from PIL import Image, ImageDraw, ImageOps
 
+from stages.classifier.calibration import UNSURE_BELOW
 from stages.classifier.weights import read_network
-from stages.common.console import StageError
 from stages.common.fashion_mnist import CLASS_NAMES
 from stages.common.layout import model_file
 from stages.common.params import load_params
 from stages.common.tensors import read_split
-from stages.pictures.own_pictures import read_own_picture, read_picture, to_colours
+from stages.pictures.figures import MOST_TITLED
 from stages.predict import classify_pictures, parse_arguments
 from tests.conftest import Clone
+from tests.guises import GUISES, draw_own_pictures
 
 
 @pytest.mark.parametrize("name", ["two_conv", "lenet5"])
@@ -52,138 +48,9 @@ def test_a_model_that_is_not_there_is_one_clear_line(clone: Clone) -> None:
 
 @pytest.fixture(scope="module")
 def own(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Pictures that people might bring: a dark pair of trousers in many guises, and oddities."""
     folder = tmp_path_factory.mktemp("own")
-    trousers = Image.new("RGBA", (300, 500), (0, 0, 0, 0))
-    pen = ImageDraw.Draw(trousers)
-    pen.polygon([(90, 30), (210, 30), (230, 470), (170, 470), (150, 130)], fill=(30, 40, 90, 255))
-    pen.polygon([(90, 30), (210, 30), (150, 130), (130, 470), (70, 470)], fill=(30, 40, 90, 255))
-    on_white = Image.new("RGBA", trousers.size, "white")
-    on_white.alpha_composite(trousers)
-    photo = on_white.convert("RGB")
-    photo.save(folder / "photo.jpg")
-    trousers.save(folder / "alpha.png")
-    photo.convert("P").save(folder / "palette.gif")
-    photo.convert("CMYK").save(folder / "cmyk.tif")
-    ImageOps.invert(photo.convert("L")).save(folder / "dark_background.bmp")
-    neutral = Image.new("L", photo.size, 128)
-    Image.merge("LAB", (photo.convert("L"), neutral, neutral)).save(folder / "lab.tif")
-    photo.save(folder / "animated.gif", save_all=True, append_images=[neutral])
-    photo.save(folder / "pages.tif", save_all=True, append_images=[neutral])
-    floats = np.asarray(photo.convert("L"), np.float32)
-    floats[100, 120:123] = np.inf, -np.inf, np.nan
-    Image.fromarray(floats).save(folder / "infinite.tif")
-    photo.resize((3000, 5000)).save(folder / "large.webp")
-    deep = np.asarray(photo.convert("L"), np.uint16) * 200
-    Image.fromarray(deep).save(folder / "sixteen_bits.png")
-    wide = Image.new("L", (10_000, 800), 250)
-    wide.paste(photo, (5_000, 150))
-    wide.save(folder / "wide.png")
-    lying = Image.Exif()
-    lying[0x0112] = 6  # turn by a quarter to see it upright
-    photo.transpose(Image.Transpose.ROTATE_90).save(folder / "phone.jpg", exif=lying)
-
-    Image.new("RGB", (1, 1), "red").save(folder / "one_pixel.png")
-    Image.new("RGBA", (50, 50), (0, 0, 0, 0)).save(folder / "transparent.png")
-    grains = np.random.default_rng(1).integers(0, 256, (200, 300, 3), np.uint8)
-    Image.fromarray(grains).save(folder / "noise.png")
-    (folder / "iphone.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(100))
-    (folder / "text.png").write_text("not a picture")
-    (folder / "empty.png").touch()
-    (folder / "cut.jpg").write_bytes((folder / "photo.jpg").read_bytes()[:2000])
-    Image.new("1", (12_000, 12_000)).save(folder / "bomb.png")
-    (folder / "folder.png").mkdir()
+    draw_own_pictures(folder)
     return folder
-
-
-GUISES = [
-    "photo.jpg",
-    "alpha.png",
-    "palette.gif",
-    "cmyk.tif",
-    "lab.tif",
-    "animated.gif",
-    "pages.tif",
-    "infinite.tif",
-    "dark_background.bmp",
-    "large.webp",
-    "sixteen_bits.png",
-    "wide.png",
-    "phone.jpg",
-]
-
-
-def test_a_garment_looks_the_same_in_every_guise(own: Path) -> None:
-    expected = read_picture(own / "photo.jpg").float()
-    assert expected.shape == (1, 28, 28)
-    assert expected[0, 0].max() > 100, "the longest edge fills the image"
-    assert expected[0, :, :5].max() == 0, "centred on an empty background"
-    for name in GUISES:
-        difference = (read_picture(own / name).float() - expected).abs().mean()
-        assert difference < 12, name  # of 255: the encodings differ, and brightness
-
-
-@pytest.mark.parametrize(
-    ("name", "reason"),
-    [
-        ("one_pixel.png", "nothing stands out in 1x1 pixels"),
-        ("transparent.png", "nothing stands out in 50x50 pixels"),
-        ("noise.png", "nothing stands out in 300x200 pixels"),
-        ("iphone.heic", "HEIC, as iPhones take photos; export it as JPEG"),
-        ("text.png", "not a picture that Pillow can read"),
-        ("empty.png", "not a picture that Pillow can read"),
-        ("cut.jpg", "can't be read as a picture"),
-        ("bomb.png", "more than 89 million pixels"),
-        ("folder.png", "can't be read as a picture"),
-        ("absent.png", "no such file"),
-    ],
-)
-def test_what_shows_no_garment_is_refused_in_one_line(own: Path, name: str, reason: str) -> None:
-    with pytest.raises(StageError) as refusal:
-        read_picture(own / name)
-    assert str(refusal.value).startswith(f"{own / name}: {reason}")
-    assert "\n" not in str(refusal.value)
-
-
-@pytest.mark.parametrize(
-    "mode",
-    [
-        *("1", "L", "P", "RGB", "RGBA", "RGBX", "RGBa", "CMYK", "YCbCr", "HSV", "LAB"),
-        *("LA", "PA", "I", "I;16", "I;16L", "I;16B", "I;16N", "F"),
-    ],
-)
-def test_every_mode_is_converted(mode: str) -> None:
-    converted = to_colours(Image.new(mode, (3, 2)))
-    assert converted.mode in ("RGB", "RGBA")
-    assert converted.size == (3, 2)
-
-
-def test_a_photo_whose_other_tags_are_odd_is_turned(own: Path, tmp_path: Path) -> None:
-    odd = b"Exif\0\0II*\0\x08\0\0\0\x02\0"
-    odd += struct.pack("<HHIHH", 0x0112, 3, 1, 6, 0)  # turn by a quarter
-    odd += struct.pack("<HHI4s", 0x011A, 2, 3, b"ab") + bytes(4)  # a resolution that is a text
-    with Image.open(own / "phone.jpg") as lying:
-        lying.save(tmp_path / "odd.jpg", quality="keep", exif=odd)
-    seen, expected = read_picture(tmp_path / "odd.jpg"), read_picture(own / "phone.jpg")
-    assert (seen.float() - expected.float()).abs().mean() < 1
-
-
-def test_what_is_doubtful_is_noted(own: Path, tmp_path: Path) -> None:
-    assert read_own_picture(own / "photo.jpg").notes == []
-    with Image.open(own / "photo.jpg") as photo:
-        two = Image.new("RGB", (700, 500), "white")
-        two.paste(photo.resize((240, 400)), (440, 50))
-        two.paste(photo, (30, 0))
-        two.save(tmp_path / "two.png")
-    seen = read_own_picture(tmp_path / "two.png")
-    assert seen.notes == ["several things: the largest was taken"]
-    difference = seen.image.float() - read_picture(own / "photo.jpg").float()
-    assert difference.abs().mean() < 12
-    tiles = np.kron(np.random.default_rng(1).integers(100, 256, (10, 10)), np.ones((50, 50)))
-    patchwork = Image.fromarray(np.uint8(tiles))
-    patchwork.paste("black", (150, 120, 350, 400))
-    patchwork.save(tmp_path / "patchwork.png")
-    assert "no plain ground around it" in read_own_picture(tmp_path / "patchwork.png").notes
 
 
 def test_own_pictures_are_answered_with_three_classes_each(clone: Clone, own: Path) -> None:
@@ -204,7 +71,7 @@ def test_own_pictures_are_answered_with_three_classes_each(clone: Clone, own: Pa
     for answer in answers:
         probabilities = [one["probability"] for one in answer["likeliest"]]
         assert probabilities == sorted(probabilities, reverse=True)
-        assert answer["unsure"] == (probabilities[0] < 0.7)
+        assert answer["unsure"] == (probabilities[0] < UNSURE_BELOW)
         assert all(one["class_name"] == CLASS_NAMES[one["class_id"]] for one in answer["likeliest"])
 
 
@@ -240,15 +107,6 @@ def test_answers_are_printed_whatever_becomes_of_the_drawing(
     assert printed.err == f"error: {own / 'text.png'}: not a picture that Pillow can read\n"
 
 
-def test_a_picture_from_a_pipe_is_read(own: Path, tmp_path: Path) -> None:
-    pipe = tmp_path / "pipe"
-    os.mkfifo(pipe)
-    writer = Thread(target=pipe.write_bytes, args=[(own / "photo.jpg").read_bytes()])
-    writer.start()
-    assert torch.equal(read_picture(pipe), read_picture(own / "photo.jpg"))
-    writer.join()
-
-
 def test_no_link_lets_a_picture_be_overwritten(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -279,7 +137,10 @@ def test_names_may_follow_options_and_begin_with_a_dash(clone: Clone, own: Path)
         (["--json"], "name one or more"),
         (["a.jpg", "--save", "out.jpg"], "should end in .png"),
         (["a.png", "--save", "a.png"], "would overwrite a picture"),
-        ([*map(str, range(301)), "--save", "a.png"], "can draw 300 pictures"),
+        (
+            [*map(str, range(MOST_TITLED + 1)), "--save", "a.png"],
+            f"can draw {MOST_TITLED} pictures",
+        ),
     ],
 )
 def test_wrong_arguments_are_refused(

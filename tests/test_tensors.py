@@ -1,8 +1,7 @@
-"""Splits and networks on disk: what is read is whole and ours, or is refused in one line."""
+"""Splits on disk: what is read is whole and ours, or is refused in one line."""
 
 import contextlib
 import json
-import math
 import struct
 from pathlib import Path
 
@@ -12,14 +11,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.classifier.image_classifier import build_network
-from stages.classifier.weights import read_network, write_network
 from stages.common.console import StageError
-from stages.common.params import load_params
 from stages.common.tensors import LabelledImages, read_split, read_tensors, write_split
-from tests.conftest import REPOSITORY, assert_refused_in_one_line
+from tests.conftest import assert_refused_in_one_line
 
-PARAMS = load_params(REPOSITORY / "params.yaml")
 IMAGES = torch.arange(2 * 784).to(torch.uint8).view(2, 1, 28, 28)
 LABELS = torch.arange(2)
 EXAMPLES = LabelledImages(IMAGES, LABELS)
@@ -101,29 +96,6 @@ def test_a_split_comes_back_as_it_was(tmp_path: Path) -> None:
     assert dataset == "synthetic"
     assert torch.equal(examples.images, IMAGES)
     assert torch.equal(examples.labels, LABELS)
-
-
-def test_only_the_network_that_params_describe_is_read(tmp_path: Path) -> None:
-    path = tmp_path / "model.safetensors"
-    network = build_network("lenet5", PARAMS.lenet5)
-    write_network(path, "lenet5", network)
-    assert not read_network(path, "lenet5", PARAMS.lenet5).training
-    with pytest.raises(StageError, match="expected the weights of two_conv, found lenet5"):
-        read_network(path, "two_conv", PARAMS.two_conv)
-
-    write_network(path, "two_conv", build_network("two_conv", PARAMS.two_conv))
-    other = PARAMS.two_conv.model_copy(update={"channels": [4, 8]})
-    with pytest.raises(StageError, match=r"\[4, 1, 5, 5\] by params.yaml, found .*; delete it and"):
-        read_network(path, "two_conv", other)
-
-    write_split(path, EXAMPLES, "synthetic")
-    with pytest.raises(StageError, match="expected the weights of lenet5, found no network"):
-        read_network(path, "lenet5", PARAMS.lenet5)
-
-    network.layers[0].weight.data[0] = math.nan
-    write_network(path, "lenet5", network)
-    with pytest.raises(StageError, match=r"found NaN or infinity; .*train@lenet5"):
-        read_network(path, "lenet5", PARAMS.lenet5)
 
 
 @given(start=st.integers(0, len(GOOD)), cut=st.integers(0, 8), put=st.binary(max_size=8))

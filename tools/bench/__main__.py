@@ -4,25 +4,26 @@ import argparse
 
 from stages.common.console import run_stage
 from stages.common.params import load_params
-from tools.bench import accuracy, growth, pipeline, scaling, speed
+from tools.bench import tables
+from tools.bench.picture import PICTURE, draw_speeds
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tools.bench", description=__doc__)
-    parser.add_argument("--repeats", type=int, default=5, help="of each timing (default: 5)")
-    parser.add_argument("--picture", action="store_true", help=f"write {speed.PICTURE} too")
+    parser.add_argument("--repeats", type=int, default=5, help="of each loop (default: 5)")
+    parser.add_argument("--picture", action="store_true", help=f"write {PICTURE} too")
     options = parser.parse_args()
 
     networks = load_params().networks
-    speeds, sgemm = speed.measure(networks, options.repeats)
-    speed.report(speeds, sgemm)
+    speeds = tables.measure_speeds(networks, options.repeats)
+    tables.print_speeds(speeds)
     if options.picture:
-        speed.draw(speed.PICTURE, speeds, sgemm)
-        print(f"{speed.PICTURE}: written")
-    accuracy.report(speeds)
-    scaling.report(scaling.measure(networks))
-    pipeline.measure_and_report(networks)
-    growth.report(growth.measure(networks))
+        draw_speeds(PICTURE, speeds)
+        print(f"\n{PICTURE}: written")
+    tables.print_time_to_accuracy(speeds)
+    tables.print_workers(networks)
+    tables.print_stages(networks)
+    tables.print_growth(networks)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,40 @@
+"""Weights on disk: only those of the network that params describe are read."""
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from stages.classifier.image_classifier import build_network
+from stages.classifier.weights import read_network, write_network
+from stages.common.console import StageError
+from stages.common.params import load_params
+from stages.common.tensors import LabelledImages, write_split
+from tests.conftest import REPOSITORY
+
+PARAMS = load_params(REPOSITORY / "params.yaml")
+
+
+def test_only_the_network_that_params_describe_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    network = build_network("lenet5", PARAMS.lenet5)
+    write_network(path, "lenet5", network)
+    assert not read_network(path, "lenet5", PARAMS.lenet5).training
+    with pytest.raises(StageError, match="expected the weights of two_conv, found lenet5"):
+        read_network(path, "two_conv", PARAMS.two_conv)
+
+    write_network(path, "two_conv", build_network("two_conv", PARAMS.two_conv))
+    other = PARAMS.two_conv.model_copy(update={"channels": [4, 8]})
+    with pytest.raises(StageError, match=r"\[4, 1, 5, 5\] by params.yaml, found .*; delete it and"):
+        read_network(path, "two_conv", other)
+
+    images = torch.zeros(2, 1, 28, 28, dtype=torch.uint8)
+    write_split(path, LabelledImages(images, torch.arange(2)), "synthetic")
+    with pytest.raises(StageError, match="expected the weights of lenet5, found no network"):
+        read_network(path, "lenet5", PARAMS.lenet5)
+
+    network.layers[0].weight.data[0] = math.nan
+    write_network(path, "lenet5", network)
+    with pytest.raises(StageError, match=r"found NaN or infinity; .*train@lenet5"):
+        read_network(path, "lenet5", PARAMS.lenet5)

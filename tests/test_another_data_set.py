@@ -20,7 +20,6 @@ from tests.test_pipeline import ran
 from tests.test_readme import (
     ANOTHER_DATA_SET,
     PAGES,
-    README,
     mark_as_set_up,
     read_steps,
     run_block,
@@ -75,7 +74,6 @@ def test_the_lines_that_change_are_as_many_as_the_page_says(followed: Clone) -> 
     assert int(added) + int(removed) <= 40
     text = " ".join(PAGES[ANOTHER_DATA_SET].split())
     assert f": {added} lines of `params.yaml` take the place of {removed}, " in text
-    assert f"own, in {added}." in " ".join(PAGES[README].split())
 
 
 def test_the_script_is_as_the_project_s_own_code_and_its_files_hold_the_pictures(

@@ -27,6 +27,7 @@ def test_a_sweep_is_shown_in_120_columns_below_the_commit_that_it_started_from(
     sections, names, *rows = clone.run(*SHOW).stdout.splitlines()
     assert max(map(len, (sections, names, *rows))) <= WIDTH
     assert sections.split() == [
+        *("by", "all", "views"),
         *(["two_conv"] * 2 + ["lenet5"] * 2),
         *("lenet5.muon", "lenet5.sgd", "lenet5"),
     ]
@@ -65,7 +66,7 @@ def test_a_network_that_was_taken_out_is_not_shown(clone: Clone) -> None:
     clone.commit("other losses, of all splits")
     committed = val_metrics(clone)[2:]
     assert [row.split() for row in clone.run(*SHOW).stdout.splitlines()] == [
-        [],
+        ["by", "all", "views"],
         ["experiment", "val", "loss", "val", "accuracy"],
         ["main", *committed],
     ]
@@ -93,7 +94,7 @@ def test_an_experiment_with_the_names_that_parameters_had_before_is_still_compar
     clone.dvc("exp", "run", "--temp", "--name", "new", "-S", change, "check")
 
     sections, names, *rows = clone.run(*SHOW, "--num", "2").stdout.splitlines()
-    columns = list(zip(sections.split(), names.replace("val ", "").split()[1:], strict=True))
+    columns = list(zip(sections.split()[3:], names.replace("val ", "").split()[1:], strict=True))
     shown = {name: dict(zip(columns, cells, strict=True)) for name, *cells in map(str.split, rows)}
     rates = [("lenet5", "learning_rate"), ("lenet5.muon", "learning_rate")]
     assert [shown["old"][column] for column in rates] == ["0.01", "-"]

@@ -49,7 +49,7 @@ def test_the_numbers_are_those_in_metrics(name: str) -> None:
 def test_what_it_says_of_confidence_is_so(name: str) -> None:
     measured = json.loads((REPOSITORY / f"metrics/calibration/{name}.json").read_text())
     text = " ".join(PAGES[README].split())
-    assert "of such answers on the validation split, more than three in ten are wrong" in text
+    assert "more than three in ten of such answers on the validation split are wrong" in text
     assert measured["val"]["unsure_wrong"] > 0.3
     error = measured["test"]["calibration_error"]
     assert f"{error} for `{name}`" in text.partition("expected calibration error")[2]

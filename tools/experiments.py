@@ -33,7 +33,7 @@ def main() -> None:
 def format_experiments(rows: list[dict[str, str]]) -> str:
     """Lay out each commit and, below it, the experiments that started there, oldest first."""
     columns = [name for name in rows[0] if name not in FIXED]
-    sections, names = zip(("", "experiment"), *map(heading, columns), strict=True)
+    sections, names = zip(("by all views", "experiment"), *map(heading, columns), strict=True)
     lines = [names]
     for row in rows:
         cells = [format_cell(name, row[name]) for name in columns]

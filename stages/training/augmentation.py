@@ -25,11 +25,11 @@ class Changes(NamedTuple):
 
     def to(self, device: torch.device) -> "Changes":
         """Return them on a device; where they are there already, nothing is copied."""
-        return Changes(self.mirrored.to(device), self.places.to(device))
+        return Changes(*(drawn.to(device) for drawn in self))
 
     def take(self, index: slice) -> "Changes":
         """Return those of the images at ``index``."""
-        return Changes(self.mirrored[index], self.places[index])
+        return Changes(*(drawn[index] for drawn in self))
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from dvc.utils.hydra import apply_overrides
 from PIL import Image, ImageDraw, ImageFont
 
 from stages.common.params import load_params
@@ -117,7 +118,7 @@ def test_the_section_of_mnist_that_the_page_shows_is_taken(source: Clone, tmp_pa
     dataset = load_params(clone.path / "params.yaml").dataset
     assert dataset.class_names == [*"0123456789"]
     before = clone.read("params.yaml")
-    clone.set_params({"dataset.name": "mnist"})
+    apply_overrides(clone.path / "params.yaml", ["dataset.name=mnist"])
     assert clone.read("params.yaml") == before, "laid out as DVC writes it"
 
 

@@ -132,7 +132,7 @@ def test_params_that_change_in_a_training_are_locked_with_no_result_and_both_way
             RUN_EPOCH,
             "sed -i 's/^  epochs.*/  epochs: [/' params.yaml; rm -f data/split/val.safetensors; "
             "echo >> stages/networks/lenet5.py",
-            "params.yaml: line 56: expected ',' or ']', but got '<scalar>', "
+            "params.yaml: line 54: expected ',' or ']', but got '<scalar>', "
             "data/split/val.safetensors (gone), stages/networks/lenet5.py",
             marks=pytest.mark.slow,
         ),

@@ -56,9 +56,9 @@ class DatasetParams(Section):
 
     name: Annotated[str, StringConstraints(pattern="^[a-z0-9][a-z0-9_-]*$", max_length=40)]
     class_names: Annotated[list[ClassName], Field(min_length=2, max_length=256)]
-    mirror_alike: bool
     mirrors: list[Mirror]
     files: list[FileParams]
+    mirror_alike: bool
 
     @field_validator("class_names")
     @classmethod

@@ -64,20 +64,20 @@ def main() -> None:
         calibration[split] = measure_calibration(logits[split], labels)
     actual, predicted = splits["test"].labels, logits["test"].argmax(dim=1)
 
-    parameters = count_parameters(network)
+    views, parameters = len(of_views), count_parameters(network)
     write_metrics(ONE_VIEW_FOLDER / f"{name}.json", dataset, 1, one_view_scores, parameters)
-    write_json(CALIBRATION_FOLDER / f"{name}.json", rounded(calibration))
+    calibration = {"views": views, **rounded(calibration)}
+    write_json(CALIBRATION_FOLDER / f"{name}.json", calibration)
     write_curves(PLOTS_FOLDER / name / "curves.csv", history)
     write_confusion(PLOTS_FOLDER / name / "confusion.csv", class_names, actual, predicted)
     figures.draw_curves(PLOTS_FOLDER / name / "curves.png", name, dataset, history)
     counts = count_confusion(actual, predicted, len(class_names))
-    figures.draw_confusion(
-        PLOTS_FOLDER / name / "confusion.png", name, dataset, class_names, counts
-    )
+    title = f"{name} on the test split of {dataset}, by {views} views"
+    figures.draw_confusion(PLOTS_FOLDER / name / "confusion.png", name, title, class_names, counts)
     figures.draw_filters(PLOTS_FOLDER / name / "filters.png", name, first_filters(network))
     with inputs.writing_last_output():  # what DVC tabulates; the others stand beside it
-        write_metrics(METRICS_FOLDER / f"{name}.json", dataset, len(of_views), scores, parameters)
-    print(f"{name} on {dataset}, by the mean over {len(of_views)} views of each image and by one")
+        write_metrics(METRICS_FOLDER / f"{name}.json", dataset, views, scores, parameters)
+    print(f"{name} on {dataset}, by the mean over {views} views of each image and by one")
     rows = [
         [split, *(f"{figure:.4f}" for figure in (*scores[split], *one_view_scores[split]))]
         for split in SPLITS

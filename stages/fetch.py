@@ -84,6 +84,11 @@ def fetch_file(file: FileParams, sources: Sequence[str], params: FetchParams) ->
     if target.is_file() and sha256(target) == file.sha256:
         print(f"{file.name}: already there")
         return None
+    if not sources:
+        raise StageError(
+            f"{target}: dataset.mirrors in params.yaml lists no address, so set "
+            f"{LOCAL_FOLDER_VARIABLE} to the folder that has the four files"
+        )
     failures = []
     for source in sources:
         try:

@@ -48,7 +48,7 @@ def main() -> None:
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m stages.predict", description=__doc__)
     parser.add_argument("network", help="one of networks in params.yaml")
-    parser.add_argument("pictures", nargs="*", type=Path, help="of one garment each")
+    parser.add_argument("pictures", nargs="*", type=Path, help="of one thing each")
     parser.add_argument("--json", action="store_true", help="print the answers on pictures as JSON")
     parser.add_argument("--save", type=Path, metavar="PNG", help="draw what the network saw")
     arguments = parser.parse_intermixed_args()  # pictures may follow options
@@ -69,7 +69,8 @@ def classify_test_images(network: nn.Module, inputs: Inputs, name: str) -> None:
     """Classify the test split; write the answers, and draw the first ones and the worst ones."""
     class_names = inputs.params.dataset.class_names
     test, dataset = read_split(split_file("test"), len(class_names))
-    logits = mean_logits(compute_logits_of_views(network, test.images, inputs.params.evaluate))
+    of_views = compute_logits_of_views(network, test.images, inputs.params.evaluate)
+    logits = mean_logits(of_views)
     predicted = logits.argmax(dim=1)  # as evaluate does: after the softmax there can be ties
     confidence = logits.softmax(dim=1).amax(dim=1)
     wrong = (predicted != test.labels).nonzero()[:, 0]
@@ -81,7 +82,7 @@ def classify_test_images(network: nn.Module, inputs: Inputs, name: str) -> None:
     ):
         figures.draw_predictions(
             PLOTS_FOLDER / name / file,
-            f"{name} on {dataset}, {title}",
+            f"{name} on {dataset} by {len(of_views)} views, {title}",
             class_names,
             test.take(chosen),
             predicted[chosen],

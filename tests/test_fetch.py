@@ -143,6 +143,15 @@ FAULTS = {
 }
 
 
+def test_without_a_mirror_or_a_folder_it_says_where_to_name_one(fresh: Clone) -> None:
+    code, log = fetch(fresh)
+    assert code == 1
+    assert log.splitlines() == [
+        f"error: data/raw/{TRAIN_IMAGES}: dataset.mirrors in params.yaml lists no address, so set "
+        "FASHION_MNIST_DIR to the folder that has the four files"
+    ]
+
+
 def test_when_no_mirror_serves_each_is_listed_with_its_reason(
     fresh: Clone, server: Server, unused_port: int
 ) -> None:

@@ -31,7 +31,7 @@ WRONG = {  # of every key that isn't a number: values that are not taken
         *([], ["a"], ["a", "a"], ["a", ""], ["a", " b"], ["a", "b\n"], ["a", "\x1b[31m"]),
         *(["a", "b" * 41], [*map(str, range(257))], [0, 1], "ab"),
     ],
-    "dataset.mirror_alike": [0, "yes"],
+    "dataset.flipped_alike": [0, "yes"],
     "dataset.mirrors": [["ftp://x/"], ["file:///x"], ["x"]],
     "dataset.files": [[], TREE["dataset"]["files"][:3]],
     "dataset.files.0.name": ["../../etc/passwd", "train-labels-idx1-ubyte.gz"],
@@ -183,8 +183,8 @@ def test_a_known_name_stands_for_its_own_images_alone(
 
 
 def test_what_a_mirror_image_would_change_is_not_mirrored(tmp_path: Path) -> None:
-    unlike = {"dataset.mirror_alike": False}
-    refused = "dataset.mirror_alike: false, as a mirror image shows another thing; so set "
+    unlike = {"dataset.flipped_alike": False}
+    refused = "dataset.flipped_alike: false, as a mirror image shows another thing; so set "
     assert refusal(tmp_path, unlike) == (
         f"{refused}two_conv.flip and lenet5.flip and evaluate.flip to false"
     )

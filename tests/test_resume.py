@@ -19,7 +19,8 @@ from tests.conftest import Clone, copy
 EPOCHS = 9
 STEPS = 18  # an epoch: 900 training images in batches of 50
 DAMAGED = (
-    ".resume/lenet5.state is damaged: set aside as .resume/lenet5.damaged, training starts over\n"
+    ".resume/lenet5.state is damaged, or of another version: set aside as .resume/lenet5.damaged, "
+    "training starts over\n"
 )
 OTHER_ORIGIN = (
     ".resume/lenet5.state was made from other params, data or code: training starts over\n"

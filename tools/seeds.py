@@ -201,7 +201,9 @@ def draw_seeds(path: Path, summary: dict[str, dict]) -> None:
                 axes.text(1.02, height, label, color=colour, va="center", transform=beside)
         axes.set_yticks(range(len(summary)), summary)
         axes.set_ylim(len(summary) - 0.5, -0.5)
-        axes.set(xlabel="accuracy", title="Each seed, the mean and one standard deviation")
+        axes.set(
+            xlabel="accuracy", title="Each seed by all views, the mean and one standard deviation"
+        )
 
 
 def format_spread(summary: dict[str, dict]) -> str:

@@ -58,7 +58,7 @@ class DatasetParams(Section):
     class_names: Annotated[list[ClassName], Field(min_length=2, max_length=256)]
     mirrors: list[Mirror]
     files: list[FileParams]
-    mirror_alike: bool
+    flipped_alike: bool
 
     @field_validator("class_names")
     @classmethod
@@ -215,9 +215,9 @@ class Params(Section):
     def _mirror_what_stays_the_same(self) -> "Params":
         flips = [f"{name}.flip" for name in self.networks if self.recipe(name).flip]
         flips += ["evaluate.flip"] if self.evaluate.flip else []
-        if flips and not self.dataset.mirror_alike:
+        if flips and not self.dataset.flipped_alike:
             raise ValueError(
-                "dataset.mirror_alike: false, as a mirror image shows another thing; "
+                "dataset.flipped_alike: false, as a mirror image shows another thing; "
                 f"so set {' and '.join(flips)} to false"
             )
         return self

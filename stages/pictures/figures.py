@@ -94,7 +94,7 @@ def draw_curves(path: Path, name: str, dataset: str, history: Sequence[dict[str,
 
 
 def draw_confusion(
-    path: Path, name: str, dataset: str, class_names: Sequence[str], counts: torch.Tensor
+    path: Path, name: str, title: str, class_names: Sequence[str], counts: torch.Tensor
 ) -> None:
     """Draw counts, int64 [C, C], of test images by true (rows) and predicted class (columns)."""
     shares = counts / counts.sum(dim=1, keepdim=True).clamp(min=1)
@@ -109,7 +109,7 @@ def draw_confusion(
         axes.set_xticks(classes, class_names, rotation=45, ha="right")
         axes.set_yticks(classes, labels)
         axes.set(xlabel="predicted class", ylabel="true class and recall")
-        axes.set_title(f"{name} on the test split of {dataset}")
+        axes.set_title(title)
         for row, column in counts.nonzero().tolist():
             colour = "white" if shares[row, column] > 0.5 else "black"
             text = str(counts[row, column].item())

@@ -94,7 +94,7 @@ class Muon(Optimizer):
     """
 
     def _descend(self) -> None:
-        rate = torch.as_tensor(self.learning_rate)
+        rate = torch.as_tensor(self.learning_rate, device=self.parameters[0].device)
         for parameter, momentum in zip(self.parameters, self.momenta, strict=True):
             gradient = parameter.grad
             momentum.mul_(self.momentum).add_(gradient)

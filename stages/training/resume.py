@@ -56,7 +56,10 @@ class ResumeState:
         if not whole:
             damaged = self.path.with_suffix(".damaged")
             self.path.replace(damaged)
-            print(f"{self.path} is damaged: set aside as {damaged}, training starts over")
+            print(
+                f"{self.path} is damaged, or of another version: set aside as {damaged}, "
+                "training starts over"
+            )
             return None
         if content["origin"] != self._origin:
             print(f"{self.path} was made from other params, data or code: training starts over")

@@ -56,6 +56,7 @@ def test_a_sweep_is_shown_in_120_columns_below_the_commit_that_it_started_from(
 def test_what_stands_for_a_figure_is_shown_as_it_is() -> None:
     cells = [format_cell("metrics/lenet5.json:val.loss", value) for value in ("0.25", "", "!", "x")]
     assert cells == ["0.2500", "-", "!", "x"]
+    assert format_cell("dataset.mirrors", "['https://a/', 'https://b/']") == "['https://a/'..."
 
 
 def test_a_network_that_was_taken_out_is_not_shown(clone: Clone) -> None:

@@ -12,6 +12,7 @@ from tools.common.repository import check_repository
 # `dvc exp show` heads a metric with its file's path, unless there is only one network's file:
 # a sweep is 160 characters wide.
 FIXED = ("Experiment", "rev", "typ", "State")
+WIDEST = 16  # characters of a value
 METRIC = r"(?:metrics/(.*)\.json:)?val\.(.*)"
 KEPT = "|".join((*FIXED, METRIC))
 OTHER_METRICS = r"((train|test)\.(loss|accuracy)|dataset|views|parameters)$"
@@ -57,7 +58,12 @@ def format_cell(column: str, value: str) -> str:
     if re.fullmatch(METRIC, column):
         with contextlib.suppress(ValueError):  # none, or what a broken commit has in its place
             return f"{float(value):.4f}"
-    return value or "-"
+    return shorten(value) or "-"
+
+
+def shorten(value: str) -> str:
+    """Leave the first characters of what is too wide for a column, such as a list of addresses."""
+    return value if len(value) <= WIDEST else f"{value[: WIDEST - 3]}..."
 
 
 if __name__ == "__main__":

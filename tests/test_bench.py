@@ -35,6 +35,27 @@ def test_more_workers_are_timed_on_the_same_weights(capsys: pytest.CaptureFixtur
     assert (label, unit, ratio) == (["lenet5,", "workers:", "1"], "ms", "1.00")
 
 
+def test_an_epoch_over_more_images_is_measured(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(tables, "GROWTH", (2000,))
+    tables.print_growth(["lenet5"])
+    *_, row = capsys.readouterr().out.splitlines()
+    images = 2000 // 128 * 128  # whole batches
+    assert row.startswith("lenet5, 2,000 images ")
+    assert row.split()[-2:] == [f"{images * (28 * 28 + 8) / 1e9:.3f}", "GB"]
+
+
+def test_each_loop_is_measured_beside_a_product_of_matrices(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(tables, "STEPS", STEPS)
+    monkeypatch.setattr(tables, "LOOPS", ["plain"])
+    (speeds,) = tables.measure_speeds(["lenet5"], repeats=1).values()
+    assert [*speeds] == ["plain", "sgemm"]
+    assert 0 < speeds["plain"] < speeds["sgemm"]
+
+
 def test_a_process_tells_its_time_and_memory_and_why_it_failed() -> None:
     measured = measure("process", ".", "-c", "kept = bytearray(300_000_000)")
     assert 0 < measured["seconds"] < 60

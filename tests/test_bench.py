@@ -19,7 +19,7 @@ STEPS = str(WARM_UP + 1)
 SPEEDS = {"lenet5": dict.fromkeys(LOOPS, 2700) | {"ours": 5400, "sgemm": 21600}}
 
 
-@pytest.mark.parametrize("loop", ["unpinned", "careful", "careful_channels_last"])
+@pytest.mark.parametrize("loop", ["unpinned", "careful_channels_last"])
 def test_a_loop_trains_and_tells_its_speed_and_memory(loop: str) -> None:
     measured = measure("speed", loop, "two_conv", STEPS)
     assert measured["images_per_second"] > 0
@@ -50,10 +50,10 @@ def test_each_loop_is_measured_beside_a_product_of_matrices(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(tables, "STEPS", STEPS)
-    monkeypatch.setattr(tables, "LOOPS", ["plain"])
+    monkeypatch.setattr(tables, "LOOPS", ["careful"])
     (speeds,) = tables.measure_speeds(["lenet5"], repeats=1).values()
-    assert [*speeds] == ["plain", "sgemm"]
-    assert 0 < speeds["plain"] < speeds["sgemm"]
+    assert [*speeds] == ["careful", "sgemm"]
+    assert 0 < speeds["careful"] < speeds["sgemm"]
 
 
 def test_a_process_tells_its_time_and_memory_and_why_it_failed() -> None:

@@ -19,7 +19,7 @@ STEPS = str(WARM_UP + 1)
 SPEEDS = {"lenet5": dict.fromkeys(LOOPS, 2700) | {"ours": 5400, "sgemm": 21600}}
 
 
-@pytest.mark.parametrize("loop", ["unpinned", "careful", "careful_channels_last"])
+@pytest.mark.parametrize("loop", ["unpinned", "careful_channels_last"])
 def test_a_loop_trains_and_tells_its_speed_and_memory(loop: str) -> None:
     measured = measure("speed", loop, "two_conv", STEPS)
     assert measured["images_per_second"] > 0
@@ -33,6 +33,27 @@ def test_more_workers_are_timed_on_the_same_weights(capsys: pytest.CaptureFixtur
     _, first, *_ = capsys.readouterr().out.partition("times the speed")[2].splitlines()
     *label, _, unit, ratio = first.split()
     assert (label, unit, ratio) == (["lenet5,", "workers:", "1"], "ms", "1.00")
+
+
+def test_an_epoch_over_more_images_is_measured(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(tables, "GROWTH", (2000,))
+    tables.print_growth(["lenet5"])
+    *_, row = capsys.readouterr().out.splitlines()
+    images = 2000 // 128 * 128  # whole batches
+    assert row.startswith("lenet5, 2,000 images ")
+    assert row.split()[-2:] == [f"{images * (28 * 28 + 8) / 1e9:.3f}", "GB"]
+
+
+def test_each_loop_is_measured_beside_a_product_of_matrices(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(tables, "STEPS", STEPS)
+    monkeypatch.setattr(tables, "LOOPS", ["careful"])
+    (speeds,) = tables.measure_speeds(["lenet5"], repeats=1).values()
+    assert [*speeds] == ["careful", "sgemm"]
+    assert 0 < speeds["careful"] < speeds["sgemm"]
 
 
 def test_a_process_tells_its_time_and_memory_and_why_it_failed() -> None:

@@ -8,7 +8,11 @@ import termios
 
 import pytest
 
-from tests.conftest import Clone
+from stages.classifier.image_classifier import build_network
+from stages.common.params import load_params
+from stages.training.loop import describe_parameters
+from stages.training.optimizers import Muon, make_optimizers
+from tests.conftest import REPOSITORY, Clone
 
 NETWORKS = ("two_conv", "lenet5")
 
@@ -26,6 +30,19 @@ def test_history_has_a_row_an_epoch_and_the_validation_loss_falls(built: Clone, 
     ]
     assert [row["epoch"] for row in rows] == ["1", "2"]
     assert float(rows[-1]["val_loss"]) < float(rows[0]["val_loss"])
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_training_begins_with_how_many_parameters_each_optimizer_moves(name: str) -> None:
+    params = load_params(REPOSITORY / "params.yaml")
+    network = build_network(name, params)
+    optimizers = make_optimizers(network, params.recipe(name))
+    whole = sum(parameter.numel() for parameter in network.parameters())
+    (muon,) = (optimizer for optimizer in optimizers if isinstance(optimizer, Muon))
+    by_muon = sum(parameter.numel() for parameter in muon.parameters)
+    assert describe_parameters(network, optimizers) == (
+        f"{whole:,} parameters: Muon moves {by_muon:,}, SGD moves {whole - by_muon:,}"
+    )
 
 
 def test_the_console_tells_each_epoch_in_a_line(built: Clone) -> None:

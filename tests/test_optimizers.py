@@ -85,6 +85,22 @@ def test_muon_moves_weights_and_sgd_matrices_of_many_rows_norms_and_biases(
     assert moved == {*map(id, parameters.values())}
 
 
+@pytest.mark.parametrize(
+    ("max_rows", "kind_of_f6", "kinds"),
+    [(84, Muon, {Muon, SGD}), (83, SGD, {Muon, SGD}), (0, SGD, {SGD})],
+)
+def test_muon_moves_matrices_of_up_to_max_rows(
+    max_rows: int, kind_of_f6: type[SGD] | type[Muon], kinds: set[type]
+) -> None:
+    network = build_network("lenet5", PARAMS)
+    muon = PARAMS.lenet5.muon.model_copy(update={"max_rows": max_rows})
+    optimizers = make_optimizers(network, PARAMS.lenet5.model_copy(update={"muon": muon}))
+    assert {type(optimizer) for optimizer in optimizers} == kinds
+    f6 = network.get_parameter("layers.13.weight")  # 84 rows
+    (moving,) = (one for one in optimizers if any(f6 is moved for moved in one.parameters))
+    assert type(moving) is kind_of_f6
+
+
 @pytest.mark.parametrize("optimizer", [SGD, Muon])
 @pytest.mark.parametrize("rate", [0.5, torch.tensor(0.5)], ids=["number", "tensor"])
 def test_a_step_takes_rate_times_decay_off_whatever_the_gradient(

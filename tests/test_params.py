@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 import pytest
+import yaml
 from dvc.utils.hydra import apply_overrides
 from dvc.utils.serialize import dump_yaml
 from hypothesis import given
@@ -241,6 +242,54 @@ def test_what_dvc_writes_for_an_override_arrives_as_meant_or_is_refused(
             found = getattr(found, part)
         assert found == value
         assert type(found) is type(value)
+
+
+BROKEN_BY_ITS_COMMENT = pytest.mark.xfail(
+    strict=True, reason="ruamel joins two lines below a list that has a comment beside its key"
+)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("train.epochs", 3),
+        ("lenet5.muon.learning_rate", 0.015),
+        ("evaluate.flip", False),
+        ("lenet5.variant", "classic"),
+        ("fetch.synthetic.seed", 3),
+        ("two_conv.channels", [8, 16]),
+        ("networks", ["lenet5"]),
+        ("networks", []),
+        ("dataset.class_names", []),
+        ("dataset.mirrors", []),
+        ("dataset.files", []),
+        pytest.param("two_conv.channels", [], marks=BROKEN_BY_ITS_COMMENT),
+    ],
+    ids=str,
+)
+def test_what_dvc_writes_for_an_override_changes_the_lines_of_its_key_alone(
+    key: str, value: Any, tmp_path: Path
+) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text(TEXT)
+    apply_overrides(path, [f"{key}={value}"])
+    found, others = take_out(key, path.read_text())
+    assert found == value
+    before, others_before = take_out(key, TEXT)
+    assert before != value
+    assert others == others_before
+    assert re.findall("#.*", path.read_text()) == re.findall("#.*", TEXT)
+
+
+def take_out(key: str, text: str) -> tuple[Any, list[str]]:
+    """Return a key's value, and the lines of the text without those of the key."""
+    node, value = yaml.compose(text), yaml.safe_load(text)
+    for part in key.split("."):
+        name, node = next(pair for pair in node.value if pair[0].value == part)
+        value = value[part]
+    lines, first = text.splitlines(), name.start_mark.line
+    count = len(yaml.safe_dump({name.value: value}).splitlines())  # laid out as they are
+    return value, lines[:first] + lines[first + count :]
 
 
 @pytest.mark.parametrize(

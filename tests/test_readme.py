@@ -8,6 +8,10 @@ from pathlib import Path
 import pytest
 from PIL import Image, ImageDraw
 
+from stages.classifier.image_classifier import build_network
+from stages.common.params import load_params
+from stages.training.loop import describe_parameters
+from stages.training.optimizers import make_optimizers
 from tests.conftest import REPOSITORY, Clone, copy
 from tests.test_experiments import WIDTH
 from tests.test_pipeline import ran
@@ -43,6 +47,16 @@ def test_the_numbers_are_those_in_metrics(name: str) -> None:
         ),
         f"{metrics['test']['accuracy']:.4f}",
     ]
+
+
+@pytest.mark.parametrize("name", ["two_conv", "lenet5"])
+def test_muon_trains_as_many_parameters_as_it_says(name: str) -> None:
+    params = load_params(REPOSITORY / "params.yaml")
+    network = build_network(name, params)
+    described = describe_parameters(network, make_optimizers(network, params.recipe(name)))
+    _, _, text = " ".join(PAGES[README].split()).partition("Muon (Jordan 2024) trains most of them")
+    said = re.search(rf"([\d,]+) of `{name}`", text)[1]
+    assert f": Muon moves {said}, " in described
 
 
 @pytest.mark.parametrize("name", ["two_conv", "lenet5"])
@@ -124,7 +138,7 @@ NOT_RUN = {
     "make test-cpus": "tests, too; needs qemu-user",
     "make seeds": "`make test-seeds` does, with two seeds",
     "make pictures": "minutes; test_pictures.py runs it on an image",
-    "make bench": "a quarter of an hour; test_bench.py runs its parts",
+    "make bench": "a quarter of an hour; test_bench.py runs its parts, except print_stages",
     "python -m tools.bench --picture": "the same",
     "python -m tools.bench.accuracy": "an hour; test_bench.py runs its parts",
     "python -m tools.search": "needs the table, a result; test_search.py draws it",
@@ -173,7 +187,7 @@ NOT_RUN = {
 
 # Blocks with one of these are left to `make test-readme`: they install or train for minutes.
 SLOW = (
-    r"^make( demo| verify)?$|^pip install|^dvc (exp run|queue)|\bsweep-1\b"
+    r"^make( demo| verify)?$|^pip install|^dvc (exp run|queue)|\bsweep-1\b|python -m stages\.train"
     r"|tools\.run_experiment|lower-rate|rate-15|REV=|^git switch -$"
 )
 
@@ -335,7 +349,8 @@ def test_fetching_experiments_takes_none_away_and_names_what_is_on_both_sides(
     assert done.returncode == 1
     assert f"[rejected]        {of_head}/both" in " ".join(done.stdout.splitlines())
     names = ("--format=%(refname:lstrip=-1)", "refs/exps")
-    assert shared.git("for-each-ref", *names).split() == ["both", "mine", "theirs", "stash"]
+    found = shared.git("for-each-ref", *names).split()
+    assert sorted(found) == ["both", "mine", "stash", "theirs"]
 
 
 def test_the_tools_fetch_without_pruning() -> None:

@@ -20,13 +20,17 @@ PARAMS = load_params(REPOSITORY / "params.yaml")
 
 def take_a_step(network: nn.Module, recipe: RecipeParams, shards: int) -> torch.Tensor:
     """Take a step on images that are always the same; return its loss."""
+    step, batch = prepare_a_step(network, recipe, shards)
+    return step(batch, rate_factor=1.0)
+
+
+def prepare_a_step(network: nn.Module, recipe: RecipeParams, shards: int) -> tuple[Step, Batch]:
     generator = torch.Generator().manual_seed(1)
     images = torch.randint(256, (50, 1, 28, 28), dtype=torch.uint8, generator=generator)
     labels = torch.randint(10, (50,), generator=generator)
     step = Step(network, make_optimizers(network, recipe), recipe.label_smoothing, shards)
     unchanged = draw_changes(len(labels), False, 0, generator)
-    batch = Batch(LabelledImages(images, labels), torch.arange(len(labels)), unchanged, 0)
-    return step(batch, rate_factor=1.0)
+    return step, Batch(LabelledImages(images, labels), torch.arange(len(labels)), unchanged, 0)
 
 
 def test_the_shards_add_up_to_the_step_of_the_whole_batch() -> None:
@@ -43,6 +47,21 @@ def test_the_shards_add_up_to_the_step_of_the_whole_batch() -> None:
         torch.testing.assert_close(sharded.state_dict()[name], expected, rtol=1e-4, atol=1e-6)
     weights = dict(whole.named_parameters())
     assert all(not weights[name].equal(before[name]) for name in weights)
+
+
+@pytest.mark.parametrize("name", ["two_conv", "lenet5"])
+def test_shards_one_after_another_and_rates_in_tensors_give_the_same_bits(name: str) -> None:
+    recipe = PARAMS.recipe(name)
+    in_threads = build_network(name, PARAMS)
+    in_turn = copy.deepcopy(in_threads)
+    loss = take_a_step(in_threads, recipe, shards=3)
+    step, batch = prepare_a_step(in_turn, recipe, shards=3)
+    step._map = map  # as it is off the CPU
+    for optimizer in step.optimizers:
+        optimizer.learning_rate = torch.tensor(optimizer.peak)
+    assert step.take(batch).equal(loss)
+    state = in_turn.state_dict()
+    assert all(state[key].equal(kept) for key, kept in in_threads.state_dict().items())
 
 
 def test_batch_norm_keeps_the_mean_of_the_shards_statistics() -> None:

@@ -53,6 +53,8 @@ def followed(tmp_path_factory: pytest.TempPathFactory, source: Clone) -> Clone:
     clone.commit("Fashion-MNIST, with tiny params, one network")
     letters = clone.path / "../letters"
     draw_letters(letters)
+    for folder in ("train", "train/a"):  # as macOS leaves in a folder
+        (letters / folder / ".DS_Store").write_bytes(b"")
     (_, _, script), to_idx, _mnist, rebuild, _verify = read_steps(PAGES[ANOTHER_DATA_SET])
     (letters / "to_idx.py").write_text(script, encoding="utf-8")
     put_section(clone, run_block(clone, to_idx))

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from dvc.utils.serialize import modify_yaml
 
+from stages.common.console import StageError
 from tests.conftest import Clone
 from tests.machines import Farm, GitServer, kill, left_in_slot, refusal
 
@@ -97,14 +98,18 @@ def test_a_sweep_arrives_whole_and_each_training_runs_once(farm: Farm, scheduler
 @pytest.mark.slow
 def test_a_training_is_another_one_by_what_dvc_yaml_says_that_it_depends_on(fresh: Clone) -> None:
     pytest.importorskip("dask")
-    from tools.farm.queued import key_trainings
+    from tools.farm.queued import ask_for_names, key_trainings
+
+    def keys(base: str = "base") -> dict[str, str]:
+        names = ask_for_names(fresh.path, fresh.environment)
+        return key_trainings(base, fresh.params(), names)
 
     def changed_by(key: str, value: Any) -> set[str]:
         """Change a parameter for a moment; name the networks that would train anew."""
         params = fresh.read("params.yaml")
-        before = key_trainings("base", fresh.path)
+        before = keys()
         fresh.set_params({key: value})
-        after = key_trainings("base", fresh.path)
+        after = keys()
         (fresh.path / "params.yaml").write_bytes(params)
         return {network for network in before if before[network] != after[network]}
 
@@ -115,8 +120,7 @@ def test_a_training_is_another_one_by_what_dvc_yaml_says_that_it_depends_on(fres
     with modify_yaml(fresh.path / "dvc.yaml") as wiring:
         wiring["stages"]["train"]["params"].append("evaluate")
     assert changed_by("evaluate.shift", 0) == both
-    base, another = (key_trainings(name, fresh.path) for name in ("base", "another"))
-    assert not set(base.values()) & set(another.values()), "other code trains anew"
+    assert not set(keys().values()) & set(keys("another").values()), "other code trains anew"
 
 
 @pytest.mark.slow
@@ -324,3 +328,13 @@ def test_what_the_farm_cannot_run_is_said_in_one_line(farm: Farm) -> None:
     readme.write_text(text)
     done = farm.home.run(*FARM, nowhere, check=False)
     assert "queued with other changes than of params.yaml: README.md" in refusal(done)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("params", [None, {}, {"networks": 1}, {"networks": [1]}])
+def test_params_that_list_no_networks_are_refused(params: Any) -> None:
+    pytest.importorskip("dask")
+    from tools.farm.queued import read_networks
+
+    with pytest.raises(StageError, match=r"^params\.yaml: networks: not a list of names$"):
+        read_networks(params)

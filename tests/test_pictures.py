@@ -12,7 +12,7 @@ from stages.common.files import write_bytes
 from stages.pictures.own_pictures import read_picture
 from stages.raw.synthetic import draw_dataset
 from tests.conftest import REPOSITORY, Clone
-from tools.pictures.__main__ import describe
+from tools.pictures.__main__ import format_shares
 from tools.pictures.kinds import KINDS
 
 HARD = {  # of which the page says that they fail
@@ -48,5 +48,5 @@ def test_the_shares_of_each_kind_are_written_and_drawn(clone: Clone) -> None:
 
 def test_the_page_holds_the_table_of_what_was_measured() -> None:
     measured = json.loads((REPOSITORY / "metrics/own_pictures.json").read_text())
-    assert describe(measured) in (REPOSITORY / "docs/own_pictures.md").read_text()
+    assert format_shares(measured) in (REPOSITORY / "docs/own_pictures.md").read_text()
     assert (measured["split"], measured["images"]) == ("test", 300)

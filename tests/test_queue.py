@@ -12,7 +12,7 @@ import pytest
 from stages.common.console import StageError
 from tests.conftest import Clone
 from tests.machines import kill
-from tools.common.queue import check_for_queue
+from tools.common.queue import refuse_unfit_for_queue
 
 FINISH = """
 from stages.common.console import run_stage
@@ -40,9 +40,9 @@ def test_a_clone_without_all_history_is_refused_until_that_is_fetched(
     fresh.git("clone", "--quiet", option, fresh.path.as_uri(), str(lacking.path))
     monkeypatch.chdir(lacking.path)
     with pytest.raises(StageError, match=f"^this clone is {kind}, .*; run `{way_out}` first$"):
-        check_for_queue()
+        refuse_unfit_for_queue()
     lacking.run(*way_out.split(), "--quiet")
-    check_for_queue()
+    refuse_unfit_for_queue()
 
 
 @pytest.mark.parametrize(
@@ -58,12 +58,12 @@ def test_a_configuration_of_git_that_dvc_cannot_read_is_refused(
     lines: str, reason: str, fresh: Clone, monkeypatch
 ) -> None:
     monkeypatch.chdir(fresh.path)
-    check_for_queue()
+    refuse_unfit_for_queue()
     with Path(".git/config").open("a", errors="surrogateescape") as file:
         file.write(f'[remote "origin"]\n\t{lines}\n')
     place = re.escape(f"{fresh.path}/.git/config: DVC's queue can't read it ({reason}")
     with pytest.raises(StageError, match=f"^{place}.*$"):
-        check_for_queue()
+        refuse_unfit_for_queue()
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Clone, copy
-from tests.machines import Farm, GitServer, kill, left_in_slot, refusal
+from tests.machines import Farm, GitServer, kill, left_in_slot, processes_of, refusal
 
 RUN = ("python", "-m", "tools.run_experiment")
 VERIFY = ("python", "-m", "tools.verify", "--rev")
@@ -127,6 +127,53 @@ def test_a_repository_that_is_away_is_waited_for(farm: Farm, server: GitServer) 
     server.start()
     assert process.communicate()[0].splitlines()[-1] == "lower-rate is on the remote"
     assert process.returncode == 0
+
+
+@pytest.mark.slow
+def test_a_dvc_remote_that_fails_after_a_training_is_waited_for(farm: Farm) -> None:
+    process = farm.machine("machine").start(*RUN, "lower-rate", "-S", "lenet5.batch_size=25")
+    away = farm.store.with_name("away")
+    log = []
+
+    def read_until(text: str) -> None:
+        log.append("")
+        while text not in log[-1]:
+            log.append(process.stdout.readline())
+            assert log[-1], "it ended"
+
+    read_until("lenet5  epoch  1/2")
+    farm.store.rename(away)
+    farm.store.write_text("no folder")  # a missing one would be made anew
+    read_until("trying again in ")
+    farm.store.unlink()
+    away.rename(farm.store)
+    log += process.communicate()[0].splitlines()
+    assert log[-1] == "lower-rate is on the remote"
+    assert "".join(log).count("> exec python -m stages.train lenet5") == 1
+    log = farm.machine("other").run(*RUN, "again", "-S", "lenet5.batch_size=25").stdout
+    assert "Stage 'train@lenet5' is cached" in log, "the training has arrived"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGINT])
+def test_a_tool_that_is_told_to_end_ends_its_training_and_goes_on_later(
+    ending: signal.Signals, farm: Farm
+) -> None:
+    machine = farm.machine("machine")
+    command = (*RUN, "long", "-S", "train.epochs=60")
+    process = machine.start(*command)
+    next(line for line in process.stdout if line.startswith("lenet5  epoch 10/60"))
+    if ending == signal.SIGINT:
+        os.killpg(process.pid, ending)  # as a terminal does, to all of them
+    else:
+        process.send_signal(ending)
+    assert process.wait() == 128 + ending
+    assert processes_of(machine) == [], "nobody writes to the clone that was removed"
+    process.communicate()
+    assert left_in_slot(machine, "long") == {"lock", "resume"}
+    log = machine.run(*command).stdout
+    assert "lenet5: goes on after epoch 1" in log
+    assert log.splitlines()[-1] == "long is on the remote"
 
 
 @pytest.fixture

@@ -17,10 +17,10 @@ from stages.pictures.figures import network_colour, picture
 from tools.common.commands import project_environment, run
 from tools.common.queue import (
     Task,
-    check_for_queue,
     finish_queue,
     queue_status,
     reason_of,
+    refuse_unfit_for_queue,
 )
 from tools.common.repository import committed_head
 
@@ -42,7 +42,7 @@ def main() -> None:
 
     networks = load_params().networks
     head = committed_head()
-    check_for_queue()
+    refuse_unfit_for_queue()
     experiments = {seed: f"seed-{seed}-of-{head}" for seed in seeds}
     commits = run_experiments(head, experiments, arguments.scheduler)
     summary = summarise(networks, experiments, commits)

@@ -19,8 +19,15 @@ WARM_UP = 10  # steps, or products, ahead of those that are timed
 PRODUCTS = 200
 
 
-def measure(*arguments: str, environment: dict[str, str] | None = None) -> dict[str, Any]:
+def measure(
+    *arguments: str, environment: dict[str, str] | None = None
+) -> dict[str, Any] | list[float] | float:
     """Have one of the functions of this module measure, in a fresh process.
+
+    Returns
+    -------
+    dict, list of float or float
+        What that function returns.
 
     Raises
     ------

@@ -1,1 +1,1 @@
-"""What several programs of tools/ share, and what only make runs: rwlock, installed."""
+"""What several programs of tools/ share; make runs two of these: rwlock and installed."""

@@ -1,4 +1,4 @@
-"""Tell whether this Python's environment holds what files of requirements pin."""
+"""Tell whether this Python's environment holds what files of requirements pin: make asks."""
 
 import sys
 from importlib.metadata import PackageNotFoundError, version

@@ -26,7 +26,7 @@ class Task(NamedTuple):
     status: str
 
 
-def check_for_queue() -> None:
+def refuse_unfit_for_queue() -> None:
     """Refuse a repository in which DVC's queue fails or loses what it trained.
 
     Raises

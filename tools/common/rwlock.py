@@ -1,6 +1,7 @@
 """Remove DVC's rwlock where a dvc that was ended in its first second has left it empty.
 
-Every further dvc would fail. As long as one runs here, nothing is removed.
+Every further dvc would fail. As long as one runs here, nothing is removed. The tools call it, and
+`make` runs it before `dvc repro`.
 """
 
 from pathlib import Path

@@ -11,7 +11,7 @@ from distributed import Client, Future, as_completed
 from stages.common.console import StageError, run_stage
 from tools.common.commands import run
 from tools.common.outputs import check_code
-from tools.common.queue import Task, check_for_queue, queue_status
+from tools.common.queue import Task, queue_status, refuse_unfit_for_queue
 from tools.common.repository import committed_head
 from tools.common.sharing import (
     check_same_tree,
@@ -32,7 +32,7 @@ def main() -> None:
     parser.add_argument("scheduler", help="its address, as in tcp://10.0.0.1:8786")
     address = parser.parse_args().scheduler
     committed_head()
-    check_for_queue()
+    refuse_unfit_for_queue()
     experiments = read_experiments(waiting_tasks())
     try:
         client = Client(address, timeout=10)
@@ -92,7 +92,13 @@ def bring_home(future: Future, experiment: Experiment) -> bool:
     task = experiment.task
     try:
         if future.status == "error":
-            raise failure(task, future.exception())
+            error = future.exception()
+            if not isinstance(error, ChildProcessError):
+                raise StageError(error)
+            leave_out(task)
+            raise StageError(
+                f"{error}; it failed by itself, and the next `make farm` leaves it out"
+            )
         if future.status != "finished":
             raise StageError(future.status)
         store(experiment)
@@ -104,13 +110,10 @@ def bring_home(future: Future, experiment: Experiment) -> bool:
     return True
 
 
-def failure(task: Task, error: BaseException) -> StageError:
-    """Make the error that says what a worker says; note what failed by itself, to leave it out."""
-    if not isinstance(error, ChildProcessError):
-        return StageError(error)
+def leave_out(task: Task) -> None:
+    """Note what failed by itself, so that the next `make farm` doesn't submit it."""
     with FAILED.open("a") as file:
         print(task.rev, file=file)
-    return StageError(f"{error}; it failed by itself, and the next `make farm` leaves it out")
 
 
 def store(experiment: Experiment) -> None:

@@ -47,7 +47,7 @@ def main() -> None:
     if options.split == "test":  # val is for choices
         write_json(SUMMARY, summary)
         draw(seen, shares)
-    print(describe(summary))
+    print(format_shares(summary))
 
 
 def see(kind: str, images: torch.Tensor) -> list[OwnPicture | None]:
@@ -69,7 +69,7 @@ def see_one(kind: str, folder: Path, image: torch.Tensor, seed: int) -> OwnPictu
 
 def measure(
     networks: dict[str, torch.nn.Module],
-    views: EvaluateParams,
+    evaluate: EvaluateParams,
     pictures: list[OwnPicture | None],
     examples: LabelledImages,
 ) -> dict[str, float]:
@@ -81,7 +81,7 @@ def measure(
         right = 0
         if read:
             images = torch.stack([pictures[i].image for i in read])
-            logits = mean_logits(compute_logits_of_views(network, images, views))
+            logits = mean_logits(compute_logits_of_views(network, images, evaluate))
             right = (logits.argmax(dim=1) == labels).sum().item()
         shares[name] = round(right / len(pictures), 4)
     return shares | {"refused": round(1 - len(read) / len(pictures), 4)}
@@ -98,7 +98,7 @@ def draw(seen: dict[str, list[OwnPicture | None]], shares: dict[str, dict[str, f
     draw_titled(PICTURE, [(one.thumbnail, one.image) for one in shown.values()], titles)
 
 
-def describe(summary: dict[str, Any]) -> str:
+def format_shares(summary: dict[str, Any]) -> str:
     """Lay the shares out as a Markdown table, in per cent, the hardest kind first."""
     names = list(summary["right"]["itself"])
     lines = [["kind", *names], ["---", *["---:"] * len(names)]]

@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
+import psutil
 from dvc.exceptions import DvcException
 from dvc.utils.cli_parse import to_path_overrides
 from dvc.utils.hydra import apply_overrides
@@ -92,9 +93,8 @@ def run_experiment(name: str, train_only: str | None, elsewhere: Sequence[str]) 
     check_access(ref, environment)
 
     def dvc(*command: str) -> None:
-        # A slot's lock is passed on: a dvc that outlives this process still works there.
         command = ("dvc", *command, "--pull", "--allow-missing")
-        if subprocess.run(command, env=environment, close_fds=False, check=False).returncode:
+        if run_to_the_end(command, environment):
             raise StageError(f"{name}: `{' '.join(command)}` failed, see above")
 
     def push(*options: str) -> None:
@@ -111,6 +111,22 @@ def run_experiment(name: str, train_only: str | None, elsewhere: Sequence[str]) 
     push()
     check_same_tree(ref, run("git", "rev-parse", ref), patiently(lambda: publish(ref)))
     print(f"{name} is on the remote")
+
+
+def run_to_the_end(command: Sequence[str], environment: dict[str, str]) -> int:
+    """Run a dvc; return its exit status. If this process is to end, dvc and its stage end first."""
+    # A slot's lock is passed on: a dvc that outlives this process still works there.
+    with subprocess.Popen(command, env=environment, close_fds=False) as dvc:
+        try:
+            return dvc.wait()
+        except BaseException:  # Ctrl-C, or the exit that a signal becomes
+            process = psutil.Process(dvc.pid)
+            started = [*process.children(recursive=True), process]
+            for one in started:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    one.terminate()
+            psutil.wait_procs(started)  # or a stage would write to a clone that is being removed
+            raise
 
 
 if __name__ == "__main__":

@@ -244,11 +244,6 @@ def test_what_dvc_writes_for_an_override_arrives_as_meant_or_is_refused(
         assert type(found) is type(value)
 
 
-BROKEN_BY_ITS_COMMENT = pytest.mark.xfail(
-    strict=True, reason="ruamel joins two lines below a list that has a comment beside its key"
-)
-
-
 @pytest.mark.parametrize(
     ("key", "value"),
     [
@@ -263,7 +258,7 @@ BROKEN_BY_ITS_COMMENT = pytest.mark.xfail(
         ("dataset.class_names", []),
         ("dataset.mirrors", []),
         ("dataset.files", []),
-        pytest.param("two_conv.channels", [], marks=BROKEN_BY_ITS_COMMENT),
+        ("two_conv.channels", []),
     ],
     ids=str,
 )

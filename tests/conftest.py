@@ -14,10 +14,12 @@ from dvc.utils.serialize import modify_yaml
 from hypothesis import settings
 
 from stages.common.console import StageError
+from stages.common.params import load_params
 from tools.common.clones import clone_environment
 from tools.common.commands import run
 
 REPOSITORY = Path(__file__).parents[1]
+PARAMS = load_params(REPOSITORY / "params.yaml")
 
 # The same examples every time in the default run; new ones with --hypothesis-profile=thorough.
 settings.register_profile("quick", max_examples=100, deadline=None, derandomize=True)

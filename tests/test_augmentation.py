@@ -4,14 +4,15 @@ import itertools
 
 import torch
 
-from stages.classifier.views import mirror_and_move
-from stages.training.augmentation import draw_changes
+from stages.common.tensors import LabelledImages
+from stages.training.augmentation import Batch, draw_changes
 
 
 def augment(images: torch.Tensor, flip: bool, max_shift: int) -> torch.Tensor:
     generator = torch.Generator().manual_seed(0)
     changes = draw_changes(len(images), flip, max_shift, generator)
-    return mirror_and_move(images, *changes, max_shift)
+    examples = LabelledImages(images, torch.zeros(len(images), dtype=torch.int64))
+    return Batch(examples, torch.arange(len(images)), changes, max_shift).make().images
 
 
 def test_augmentation_gives_each_mirror_and_shift_and_nothing_else() -> None:

@@ -9,8 +9,7 @@ from torch import nn
 
 from stages.classifier.convolution import convolve, fix_convolutions, needs_avx2
 from stages.classifier.image_classifier import build_network
-from stages.common.params import load_params
-from tests.conftest import REPOSITORY, Clone
+from tests.conftest import PARAMS, Clone
 
 FORMS = {
     "one map": (nn.Conv2d(1, 6, 5, padding=2), 28),
@@ -60,9 +59,8 @@ def fixed(layer: nn.Conv2d) -> nn.Conv2d:
     ],
 )
 def test_what_params_offer_needs_no_avx2(network: str, changes: dict, expected: bool) -> None:
-    params = load_params(REPOSITORY / "params.yaml")
-    recipe = params.recipe(network).model_copy(update=changes)
-    built = build_network(network, params.model_copy(update={network: recipe}))
+    recipe = PARAMS.recipe(network).model_copy(update=changes)
+    built = build_network(network, PARAMS.model_copy(update={network: recipe}))
     images = torch.zeros(1, 1, 28, 28, dtype=torch.uint8)
     assert needs_avx2(built, images) is expected
 

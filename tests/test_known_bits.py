@@ -4,8 +4,7 @@ import re
 
 from stages.classifier.image_classifier import build_network
 from stages.classifier.known_bits import known_networks
-from stages.common.params import load_params
-from tests.conftest import REPOSITORY, Clone
+from tests.conftest import PARAMS, Clone
 
 
 def test_another_torch_than_that_of_the_requirements_is_noticed(clone: Clone) -> None:
@@ -19,14 +18,13 @@ def test_another_torch_than_that_of_the_requirements_is_noticed(clone: Clone) ->
 
 def test_the_known_computation_has_the_committed_shapes() -> None:
     known = [network for network, _images in known_networks()]
-    params = load_params(REPOSITORY / "params.yaml")
     for network, name in zip(known, ("two_conv", "lenet5"), strict=True):
-        committed = build_network(name, params)
+        committed = build_network(name, PARAMS)
         shapes, expected = (
             [one.shape for one in built.parameters() if one.ndim > 1]
             for built in (network, committed)
         )
         assert shapes == expected
     shards = [len(images) for _network, images in known_networks()]
-    recipes = [params.two_conv, params.lenet5]
+    recipes = [PARAMS.two_conv, PARAMS.lenet5]
     assert shards == [recipe.batch_size // recipe.shards for recipe in recipes]

@@ -4,10 +4,7 @@ import torch
 from torch import nn
 
 from stages.classifier.image_classifier import ImageClassifier, build_network
-from stages.common.params import load_params
-from tests.conftest import REPOSITORY
-
-PARAMS = load_params(REPOSITORY / "params.yaml")
+from tests.conftest import PARAMS
 
 
 def shapes(network: ImageClassifier) -> list[tuple[int, ...]]:

@@ -9,10 +9,9 @@ import termios
 import pytest
 
 from stages.classifier.image_classifier import build_network
-from stages.common.params import load_params
 from stages.training.loop import describe_parameters
 from stages.training.optimizers import Muon, make_optimizers
-from tests.conftest import REPOSITORY, Clone
+from tests.conftest import PARAMS, Clone
 
 NETWORKS = ("two_conv", "lenet5")
 
@@ -34,9 +33,8 @@ def test_history_has_a_row_an_epoch_and_the_validation_loss_falls(built: Clone, 
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_a_training_begins_with_how_many_parameters_each_optimizer_moves(name: str) -> None:
-    params = load_params(REPOSITORY / "params.yaml")
-    network = build_network(name, params)
-    optimizers = make_optimizers(network, params.recipe(name))
+    network = build_network(name, PARAMS)
+    optimizers = make_optimizers(network, PARAMS.recipe(name))
     whole = sum(parameter.numel() for parameter in network.parameters())
     (muon,) = (optimizer for optimizer in optimizers if isinstance(optimizer, Muon))
     by_muon = sum(parameter.numel() for parameter in muon.parameters)

@@ -5,11 +5,9 @@ import torch
 from torch import nn
 
 from stages.classifier.image_classifier import build_network
-from stages.common.params import load_params
 from stages.training.optimizers import SGD, Muon, as_matrix, make_optimizers, orthogonalise
-from tests.conftest import REPOSITORY
+from tests.conftest import PARAMS
 
-PARAMS = load_params(REPOSITORY / "params.yaml")
 RATES = (0.1, 0.2, 0.05)  # of the steps that are compared
 
 

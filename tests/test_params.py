@@ -18,10 +18,10 @@ from pydantic.fields import FieldInfo
 
 from stages.common.console import StageError
 from stages.common.params import Params, Section, load_params
-from tests.conftest import REPOSITORY
+from tests.conftest import PARAMS, REPOSITORY
 
 TEXT = (REPOSITORY / "params.yaml").read_text()
-TREE = load_params(REPOSITORY / "params.yaml").model_dump(mode="json")
+TREE = PARAMS.model_dump(mode="json")
 FASHION_MNIST = TREE["dataset"]
 TREE["dataset"] = FASHION_MNIST | {"name": "mine"}  # its classes and files may be any
 

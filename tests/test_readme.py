@@ -9,10 +9,9 @@ import pytest
 from PIL import Image, ImageDraw
 
 from stages.classifier.image_classifier import build_network
-from stages.common.params import load_params
 from stages.training.loop import describe_parameters
 from stages.training.optimizers import make_optimizers
-from tests.conftest import REPOSITORY, Clone, copy
+from tests.conftest import PARAMS, REPOSITORY, Clone, copy
 from tests.test_experiments import WIDTH
 from tests.test_pipeline import ran
 
@@ -51,9 +50,8 @@ def test_the_numbers_are_those_in_metrics(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["two_conv", "lenet5"])
 def test_muon_trains_as_many_parameters_as_it_says(name: str) -> None:
-    params = load_params(REPOSITORY / "params.yaml")
-    network = build_network(name, params)
-    described = describe_parameters(network, make_optimizers(network, params.recipe(name)))
+    network = build_network(name, PARAMS)
+    described = describe_parameters(network, make_optimizers(network, PARAMS.recipe(name)))
     _, _, text = " ".join(PAGES[README].split()).partition("Muon (Jordan 2024) trains most of them")
     said = re.search(rf"([\d,]+) of `{name}`", text)[1]
     assert f": Muon moves {said}, " in described

@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from stages.common.console import StageError
-from stages.common.params import load_params
-from tests.conftest import REPOSITORY, Clone
+from tests.conftest import PARAMS, REPOSITORY, Clone
 from tools.common.commands import run
 from tools.common.repository import committed_head
 
@@ -138,7 +137,7 @@ def test_the_published_spread_is_of_the_committed_metrics() -> None:
 def test_the_validation_loss_falls_to_the_end(network: str) -> None:
     curves = (REPOSITORY / f"plots/{network}/curves.csv").read_text().splitlines()
     val_loss = [float(row["val_loss"]) for row in csv.DictReader(curves)]
-    assert len(val_loss) == load_params(REPOSITORY / "params.yaml").train.epochs
+    assert len(val_loss) == PARAMS.train.epochs
     assert val_loss[-1] <= min(val_loss) + 0.001
     rise = json.loads((REPOSITORY / "metrics/seeds.json").read_text())[network]["val_loss_rise"]
     assert rise["values"][0] == pytest.approx(val_loss[-1] - min(val_loss), abs=1e-5)

@@ -8,14 +8,12 @@ from torch import nn
 
 from stages.classifier.image_classifier import ImageClassifier, build_network
 from stages.common.console import StageError
-from stages.common.params import RecipeParams, load_params
+from stages.common.params import RecipeParams
 from stages.common.tensors import LabelledImages
 from stages.training.augmentation import Batch, draw_changes
 from stages.training.optimizers import make_optimizers
 from stages.training.step import Step
-from tests.conftest import REPOSITORY
-
-PARAMS = load_params(REPOSITORY / "params.yaml")
+from tests.conftest import PARAMS
 
 
 def take_a_step(network: nn.Module, recipe: RecipeParams, shards: int) -> torch.Tensor:

@@ -4,11 +4,8 @@ import torch
 from torch import nn
 
 from stages.classifier.image_classifier import build_network, count_parameters
-from stages.common.params import load_params
 from stages.networks.two_conv import FlattenChannelsLast
-from tests.conftest import REPOSITORY
-
-PARAMS = load_params(REPOSITORY / "params.yaml")
+from tests.conftest import PARAMS
 
 
 def test_two_conv_is_two_convolutions_and_a_linear_layer() -> None:

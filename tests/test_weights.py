@@ -9,11 +9,8 @@ import torch
 from stages.classifier.image_classifier import build_network
 from stages.classifier.weights import read_network, write_network
 from stages.common.console import StageError
-from stages.common.params import load_params
 from stages.common.tensors import LabelledImages, write_split
-from tests.conftest import REPOSITORY
-
-PARAMS = load_params(REPOSITORY / "params.yaml")
+from tests.conftest import PARAMS
 
 
 def test_only_the_network_that_params_describe_is_read(tmp_path: Path) -> None:

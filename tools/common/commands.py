@@ -7,6 +7,9 @@ from pathlib import Path
 
 from stages.common.console import StageError
 
+# The project that these tools are of; the clone of an old commit may have others.
+TOOLS = Path(__file__).parents[2]
+
 
 def run(*command: str, environment: dict[str, str] | None = None, folder: Path = Path()) -> str:
     """Run a command and return what it printed, without the spaces around it.

@@ -14,11 +14,10 @@ from dask.tokenize import tokenize
 from stages.common.console import StageError
 from stages.common.params import PARAMS_FILE
 from tools.common.clones import clone_of
-from tools.common.commands import project_environment, run
+from tools.common.commands import TOOLS, project_environment, run
 from tools.common.queue import Task
 from tools.common.steps import ask_for_steps
 
-ROOT = Path(__file__).parents[2]  # of these tools; the clone of an old commit may have others
 PACKED = ".dvc/tmp/repro.dat"  # DVC's own, in each commit that waits in its queue
 
 
@@ -114,7 +113,7 @@ def ask_for_names(project: Path, environment: dict[str, str]) -> dict[str, list[
         If DVC can't read it.
     """
     command = (sys.executable, "-m", "tools.farm.dependencies", str(project))
-    return json.loads(run(*command, environment=environment, folder=ROOT))
+    return json.loads(run(*command, environment=environment, folder=TOOLS))
 
 
 def key_trainings(base: str, params: dict[str, Any], names: dict[str, list[str]]) -> dict[str, str]:

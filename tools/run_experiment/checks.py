@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from stages.common.console import StageError
-from tools.common.commands import run
+from tools.common.commands import TOOLS, run
 from tools.common.sharing import git, patiently
 from tools.common.steps import ask_for_steps
 
-ROOT = Path(__file__).parents[2]  # of these tools; the clone of an old commit may have others
 PROMISED = "its bits are promised on every x86-64 CPU with AVX2"
 NOT_PROMISED = "its bits aren't promised on other machines"
 
@@ -49,7 +48,7 @@ def check_access(ref: str, environment: dict[str, str]) -> None:
         # Forced, as one of that name may be there; a dry run overwrites nothing.
         git("push", "--dry-run", "--force", "--quiet", "origin", f"HEAD:{ref}")
         write_remote = (sys.executable, "-m", "tools.run_experiment.write_remote", str(Path.cwd()))
-        run(*write_remote, environment=environment, folder=ROOT)
+        run(*write_remote, environment=environment, folder=TOOLS)
     except StageError as error:
         reason = str(error).removeprefix("error: ")
         raise StageError(f"nothing is trained, as it couldn't be shared: {reason}") from None

@@ -240,7 +240,6 @@ def mark(size: int, colour: Colour) -> Effect:
 
 LIGHT, DARK = (0, 255), (255, 0)
 ASIDE = (300, 10, 10)
-WOOD = (190, 150, 110)
 CORNERS = (ACROSS**2 + DOWN**2) / 2
 ONE_CORNER = (ACROSS + DOWN + 2) / 4
 KINDS = {

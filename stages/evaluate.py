@@ -10,12 +10,7 @@ from torch import nn
 
 from stages.classifier.calibration import measure_calibration
 from stages.classifier.image_classifier import count_parameters
-from stages.classifier.inference import (
-    Score,
-    compute_logits_of_views,
-    mean_logits,
-    score_logits,
-)
+from stages.classifier.inference import Score, compute_logits_of_views, mean_logits, score_logits
 from stages.classifier.known_bits import use_everyones_bits
 from stages.classifier.weights import read_network
 from stages.common.console import StageError, format_table, run_stage

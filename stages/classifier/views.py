@@ -1,4 +1,4 @@
-"""Images mirrored and moved: at random in training, in each way where a network answers."""
+"""The views of an image that an answer is the mean of, and images moved, as training does too."""
 
 from collections.abc import Iterator
 
@@ -19,21 +19,19 @@ def views_of(images: torch.Tensor, params: EvaluateParams) -> Iterator[torch.Ten
     each_way = ((far, 0), (-far, 0), (0, far), (0, -far)) if far else ()  # down, right
     for down, right in (UNMOVED, *each_way):
         places = torch.tensor([[far - down, far - right]]).expand(len(images), 2)
-        for mirrored in (False, True) if params.flip else (False,):
-            yield mirror_and_move(images, torch.tensor([[mirrored]]), places, far)
+        moved = move(images, places, far)
+        yield moved
+        if params.flip:
+            yield moved.flip(-1)
 
 
-def mirror_and_move(
-    images: torch.Tensor, mirrored: torch.Tensor, places: torch.Tensor, max_shift: int
-) -> torch.Tensor:
-    """Mirror images left to right and move them, each its own way.
+def move(images: torch.Tensor, places: torch.Tensor, max_shift: int) -> torch.Tensor:
+    """Move images, each its own way.
 
     Parameters
     ----------
     images : uint8 [N, 1, H, W]
         What is moved out of them is lost; what comes in is background.
-    mirrored : bool [N or 1, 1]
-        Whether an image is mirrored, once it is moved.
     places : integers [N, 2]
         Row and column at which its window begins in the image padded by ``max_shift``: there,
         nothing moves.
@@ -45,5 +43,4 @@ def mirror_and_move(
     windows = padded.unfold(2, height, 1).unfold(3, width, 1)  # a view: [N, 1, places, H, W]
     each = torch.arange(len(images), device=images.device)
     rows, columns = places.int().unbind(1)  # an index of uint8 would be a mask
-    moved = windows[each, :, rows, columns]
-    return torch.where(mirrored[:, :, None, None], moved.flip(-1), moved)
+    return windows[each, :, rows, columns]

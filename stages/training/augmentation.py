@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import torch
 
-from stages.classifier.views import mirror_and_move
+from stages.classifier.views import move
 from stages.common.tensors import LabelledImages
 
 
@@ -15,9 +15,9 @@ class Changes(NamedTuple):
     Attributes
     ----------
     mirrored : bool [N, 1]
-        Whether an image is mirrored left to right.
+        Whether an image is mirrored left to right, once it is moved.
     places : uint8 [N, 2]
-        Where it is moved to, as ``mirror_and_move`` has it.
+        Where it is moved to, as ``views.move`` has it.
     """
 
     mirrored: torch.Tensor
@@ -74,7 +74,9 @@ class Batch:
     def make(self) -> LabelledImages:
         """Take the images, change them, and take their labels."""
         chosen = self.examples.take(self.members)
-        images = mirror_and_move(chosen.images, *self.changes, self.max_shift)
+        moved = move(chosen.images, self.changes.places, self.max_shift)
+        mirrored = self.changes.mirrored[:, :, None, None]
+        images = torch.where(mirrored, moved.flip(-1), moved)
         return LabelledImages(images, chosen.labels)
 
 
